@@ -11,8 +11,6 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-DEFINE_DEFER(char, free)
-
 static int
 is_pem(const struct dirent *entry)
 {

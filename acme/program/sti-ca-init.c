@@ -1,4 +1,4 @@
-/* sti-ca-init.c - what sti-ca init makes: keys, certificates, the store, the configuration. */
+/* sti-ca-init.c - the command sti-ca init: keys, certificates, the store, the configuration. */
 #include "sti-ca.h"
 
 #include <stdio.h>
@@ -8,10 +8,8 @@
 
 #include <openssl/x509v3.h>
 
-#include <acme/config.h>
 #include <acme/provision.h>
 #include <acme/server.h>
-#include <acme/store.h>
 #include <certs/cert.h>
 #include <certs/chain.h>
 #include <certs/issue.h>
@@ -24,12 +22,6 @@
 #define TLS_CA_FILE             "pa-tls-ca.pem"
 #define ROOT_VALID_DAYS         7300
 #define INTERMEDIATE_VALID_DAYS 1825
-
-DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
-DEFINE_DEFER(char, free)
 
 /* ---- keys and certificates ---- */
 
@@ -91,7 +83,7 @@ provision_issuing(struct init *init)
     return acme_provision_certificate(init->token, &request, &key, &chain);
 }
 
-/* Certificates of others, into DIR unless a file of that name is there. */
+/* Copy a file of certificates into DIR unless the copy exists. */
 static enum hsm_status
 copy_certificates(const struct arguments *arguments, const char *from, const char *name)
 {
@@ -107,7 +99,7 @@ copy_certificates(const struct arguments *arguments, const char *from, const cha
     return st == HSM_OK ? certs_chain_write(chain, path) : st;
 }
 
-/* The issuing certificate first, its issuers in their order, a root last. */
+/* True if each certificate is issued by the next one and the last is a root. */
 static bool
 is_in_order(const struct certs_chain *chain)
 {
@@ -121,7 +113,7 @@ is_in_order(const struct certs_chain *chain)
     return last > 0 && X509_self_signed(certs_chain_get(chain, last), 1) == 1;
 }
 
-/* What is issued with it verifies: signatures, times and CA flags as well. */
+/* Certificates issued under this chain will verify: order, signatures, times and CA flags. */
 static enum hsm_status
 check_issuing_chain(const struct certs_chain *chain, const char *from)
 {
@@ -143,8 +135,8 @@ check_issuing_chain(const struct certs_chain *chain, const char *from)
     return st;
 }
 
-/* What an offline root signed; its key is here, the root's is not. A new one takes the place of
- * what is there. */
+/* Install the issuing certificate that an offline root signed for the issuing key of this token. It
+ * replaces an earlier one. */
 static enum hsm_status
 take_issuing(const struct init *init)
 {
@@ -207,120 +199,73 @@ copy_all(const struct arguments *arguments)
 
 /* ---- the configuration that init writes ---- */
 
-/* Sources of secrets with absolute paths; owned, NULL when not given. */
-struct sources {
-    char *pin, *pa_password, *pa_api_key;
-};
-
-static void
-sources_clear(struct sources *sources)
-{
-    free(sources->pin);
-    free(sources->pa_password);
-    free(sources->pa_api_key);
-}
-
-#define SOURCES __attribute__((cleanup(sources_clear))) struct sources
-
 static enum hsm_status
-take_source(const char *given, char **out)
+check_account(const struct arguments *arguments)
 {
-    if (given == NULL)
-        return HSM_OK;
-    *out = acme_provision_source(given);
-    return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
-}
-
-static enum hsm_status
-check_values(const struct arguments *arguments, const struct sources *sources)
-{
-    const char *const values[] = {
-        arguments->token,    arguments->module,        sources->pin,
-        arguments->address,  arguments->country,       arguments->base_url,
-        arguments->crl_url,  arguments->pa_user,       sources->pa_password,
-        sources->pa_api_key, arguments->revocation_url};
     const bool forwards = arguments->revocation_url != NULL;
-    const bool has_key = sources->pa_api_key != NULL;
+    const bool has_key = arguments->pa_api_key_source != NULL;
 
-    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
-        if (values[i] != NULL && !acme_config_value_is_safe(values[i]))
-            return options_refuse("an option's value cannot stand in " CONFIG_FILE);
-    }
     if ((arguments->pa_user != NULL) != (forwards && !has_key) ||
-        (sources->pa_password != NULL) != (forwards && !has_key) || (has_key && !forwards))
+        (arguments->pa_password_source != NULL) != (forwards && !has_key) || (has_key && !forwards))
         return options_refuse("--revocation-url goes with --pa-user and"
                               " --pa-password-source, or with --pa-api-key-source");
-    for (size_t i = 0; arguments->authorities[i] != NULL; i++) {
-        if (!acme_config_value_is_safe(arguments->authorities[i]) ||
-            strchr(arguments->authorities[i], ' ') != NULL)
-            return options_refuse("--authority: not a URL");
-    }
     return HSM_OK;
 }
 
-static void
-write_line(FILE *to, const char *name, const char *value)
-{
-    if (value != NULL)
-        fprintf(to, "%s = %s\n", name, value);
-}
-
-static void
-write_text(FILE *to, const struct arguments *arguments, const struct sources *sources)
-{
-    fputs("# Written by " PROGRAM " init, and never again: edit it. All keys: " PROGRAM
-          " --help\n\n[token]\n",
-          to);
-    write_line(to, "uri", arguments->token);
-    write_line(to, "module", arguments->module);
-    write_line(to, "pin-source", sources->pin);
-    fputs("\n[server]\n", to);
-    write_line(to, "address", arguments->address);
-    write_line(to, "base-url", arguments->base_url);
-    fputs("\n[journal]\ndir = " ACME_JOURNAL_DIR "\n", to);
-    fputs("\n[ca]\nstore = " STORE_FILE "\nchain = " CHAIN_FILE "\n", to);
-    write_line(to, "country", arguments->country);
-    fputs("\n[pa]\nanchors = " ANCHORS_FILE "\ncrl-issuer = " CRL_ISSUER_FILE "\nauthorities =",
-          to);
-    for (size_t i = 0; arguments->authorities[i] != NULL; i++)
-        fprintf(to, " %s", arguments->authorities[i]);
-    fputc('\n', to);
-    write_line(to, "crl-url", arguments->crl_url);
-    write_line(to, "tls-ca", arguments->tls_ca != NULL ? TLS_CA_FILE : NULL);
-    write_line(to, "revocation-url", arguments->revocation_url);
-    write_line(to, "user", arguments->pa_user);
-    write_line(to, "password-source", sources->pa_password);
-    write_line(to, "api-key-source", sources->pa_api_key);
-}
-
+/* The value of [pa] authorities: the URLs, separated by blanks; free() it. */
 static enum hsm_status
-write_config(const struct arguments *arguments, const struct sources *sources)
+join_authorities(const struct arguments *arguments, char **out)
 {
-    DEFER(free) char *path = acme_provision_path(arguments->dir, CONFIG_FILE);
-    DEFER(free) char *text = NULL;
     size_t len = 0;
-    FILE *to = open_memstream(&text, &len);
-    bool written = false;
-    enum hsm_status st;
+    FILE *to;
 
-    if (path == NULL || to == NULL)
+    for (size_t i = 0; arguments->authorities[i] != NULL; i++) {
+        if (*arguments->authorities[i] == '\0' || strchr(arguments->authorities[i], ' ') != NULL)
+            return options_refuse("--authority: not a URL");
+    }
+    to = open_memstream(out, &len);
+    if (to == NULL)
         return HSM_ERR_NOMEM;
-    write_text(to, arguments, sources);
-    if (fclose(to) != 0)
-        return HSM_ERR_NOMEM;
-    st = acme_provision_config(path, text, &written);
-    if (st == HSM_OK)
-        printf("%s: %s\n", path, written ? "written" : "kept as it was");
-    return st;
+    for (size_t i = 0; arguments->authorities[i] != NULL; i++)
+        fprintf(to, "%s%s", i > 0 ? " " : "", arguments->authorities[i]);
+    return fclose(to) == 0 ? HSM_OK : HSM_ERR_NOMEM;
 }
 
 static enum hsm_status
-make_store(const char *dir)
+make_text(const struct arguments *arguments, const struct acme_provision_sources *sources,
+          char **text)
 {
-    DEFER(free) char *path = acme_provision_path(dir, STORE_FILE);
-    DEFER(acme_store_close) struct acme_store *store = NULL;
+    DEFER(free) char *authorities = NULL;
+    enum hsm_status st = check_account(arguments);
 
-    return path != NULL ? acme_store_open(path, acme_server_migrations, &store) : HSM_ERR_NOMEM;
+    if (st == HSM_OK)
+        st = join_authorities(arguments, &authorities);
+    if (st != HSM_OK)
+        return st;
+    return acme_provision_config_text(
+        PROGRAM,
+        (const struct acme_provision_line[]){
+            {"token", "uri", arguments->token},
+            {"token", "module", arguments->module},
+            {"token", "pin-source", sources->pin},
+            {"server", "address", arguments->address},
+            {"server", "base-url", arguments->base_url},
+            {"journal", "dir", ACME_JOURNAL_DIR},
+            {"ca", "store", STORE_FILE},
+            {"ca", "chain", CHAIN_FILE},
+            {"ca", "country", arguments->country},
+            {"pa", "anchors", ANCHORS_FILE},
+            {"pa", "crl-issuer", CRL_ISSUER_FILE},
+            {"pa", "authorities", authorities},
+            {"pa", "crl-url", arguments->crl_url},
+            {"pa", "tls-ca", arguments->tls_ca != NULL ? TLS_CA_FILE : NULL},
+            {"pa", "revocation-url", arguments->revocation_url},
+            {"pa", "user", arguments->pa_user},
+            {"pa", "password-source", sources->password},
+            {"pa", "api-key-source", sources->api_key},
+            {.section = NULL},
+        },
+        text);
 }
 
 static enum hsm_status
@@ -332,7 +277,7 @@ make_all(const struct arguments *arguments, const char *pin_source)
     enum hsm_status st = certs_chain_read(arguments->crl_issuer_cert, &init.crl_issuer);
 
     if (st == HSM_OK)
-        st = acme_provision_dir(arguments->dir);
+        st = acme_provision_dir(arguments->dir, 0755);
     if (st == HSM_OK)
         st = copy_all(arguments);
     if (st == HSM_OK)
@@ -351,22 +296,21 @@ make_all(const struct arguments *arguments, const char *pin_source)
 enum hsm_status
 run_init(const struct arguments *arguments)
 {
-    SOURCES sources = {.pin = NULL};
+    CLEAR_AFTER(acme_provision_sources_clear) struct acme_provision_sources sources = {.pin = NULL};
     DEFER(free) char *directory = acme_server_directory_url(arguments->base_url);
-    enum hsm_status st = take_source(arguments->pin_source, &sources.pin);
+    DEFER(free) char *text = NULL;
+    enum hsm_status st =
+        acme_provision_sources_take(arguments->pin_source, arguments->pa_password_source,
+                                    arguments->pa_api_key_source, &sources);
 
     if (st == HSM_OK)
-        st = take_source(arguments->pa_password_source, &sources.pa_password);
-    if (st == HSM_OK)
-        st = take_source(arguments->pa_api_key_source, &sources.pa_api_key);
-    if (st == HSM_OK)
-        st = check_values(arguments, &sources);
+        st = make_text(arguments, &sources, &text);
     if (st == HSM_OK)
         st = make_all(arguments, sources.pin);
     if (st == HSM_OK)
-        st = make_store(arguments->dir);
+        st = acme_provision_store(arguments->dir, STORE_FILE, acme_server_migrations);
     if (st == HSM_OK)
-        st = write_config(arguments, &sources);
+        st = acme_provision_config(arguments->dir, CONFIG_FILE, text);
     if (st == HSM_OK && directory != NULL)
         printf("ACME directory: %s\n", directory);
     return st;

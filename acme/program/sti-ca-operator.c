@@ -11,16 +11,12 @@
 #include <hsm/secret.h>
 #include <hsm/time.h>
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-
 /* ---- participants ---- */
 
 enum hsm_status
 run_participant_set(const struct arguments *arguments)
 {
-    CONFIG config = {.store = NULL};
+    CLEAR_AFTER(ca_config_clear) struct config config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &config, &store);
 
@@ -91,7 +87,7 @@ run_account_revoke(const struct arguments *arguments)
 enum hsm_status
 run_eab_add(const struct arguments *arguments)
 {
-    CONFIG config = {.store = NULL};
+    CLEAR_AFTER(ca_config_clear) struct config config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &config, &store);
 
@@ -110,7 +106,7 @@ run_eab_add(const struct arguments *arguments)
 enum hsm_status
 run_eab_list(const struct arguments *arguments)
 {
-    CONFIG config = {.store = NULL};
+    CLEAR_AFTER(ca_config_clear) struct config config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = open_store(arguments, &config, &store);
@@ -129,7 +125,7 @@ run_eab_list(const struct arguments *arguments)
 enum hsm_status
 run_eab_remove(const struct arguments *arguments)
 {
-    CONFIG config = {.store = NULL};
+    CLEAR_AFTER(ca_config_clear) struct config config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &config, &store);
 
@@ -147,7 +143,7 @@ run_eab_remove(const struct arguments *arguments)
 enum hsm_status
 run_web_user_add(const struct arguments *arguments)
 {
-    CONFIG config = {.store = NULL};
+    CLEAR_AFTER(ca_config_clear) struct config config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
     enum hsm_status st = open_store(arguments, &config, &store);
@@ -214,7 +210,7 @@ revoke_by_serial(struct acme_store *store, const char *serial, int reason)
 enum hsm_status
 run_revoke(const struct arguments *arguments)
 {
-    CONFIG config = {.store = NULL};
+    CLEAR_AFTER(ca_config_clear) struct config config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     long long reason = 0;
     enum hsm_status st = HSM_OK;
@@ -233,7 +229,7 @@ run_revoke(const struct arguments *arguments)
 enum hsm_status
 run_revocation_resend(const struct arguments *arguments)
 {
-    CONFIG config = {.store = NULL};
+    CLEAR_AFTER(ca_config_clear) struct config config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     int64_t count = 0;
     time_t since;

@@ -1,14 +1,15 @@
 /* sti-ca.c - the STI-CA: its configuration, its command line, its ACME server. */
+#include "sti-ca.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <openssl/objects.h>
 
 #include <acme/config.h>
+#include <acme/events.h>
 #include <acme/http_client.h>
 #include <acme/provision.h>
 #include <acme/server.h>
@@ -23,11 +24,8 @@
 #include <hsm/supervise.h>
 
 #include "chains.h"
-#include "common.h"
-#include "options.h"
-#include "sti-ca.h"
 
-#define NOT_GIVEN                (-1L) /* a number of the configuration */
+#define NOT_GIVEN                (-1L) /* value of a number that the configuration lacks */
 #define NONCES_PER_ADDRESS       10000
 #define REQUESTS_PER_ACCOUNT     1000
 #define RENEWAL_INFO_PER_ADDRESS 3600
@@ -123,7 +121,7 @@ static const struct acme_config_key config_keys[] = {
     {.section = NULL},
 };
 
-/* With revocation-url what it is used with, and without it nothing. */
+/* revocation-url needs credentials; credentials without revocation-url are a mistake. */
 static enum hsm_status
 check_account(const char *path, const struct config *config)
 {
@@ -166,7 +164,7 @@ are_https_urls(const char *text)
     return true;
 }
 
-/* What would otherwise be noticed at the first certificate. */
+/* Faults that would otherwise show when the first certificate is issued. */
 static enum hsm_status
 check_issuing(const char *path, const struct config *config)
 {
@@ -184,13 +182,13 @@ check_issuing(const char *path, const struct config *config)
     return HSM_OK;
 }
 
-static void
-config_clear(void *config)
+void
+ca_config_clear(void *config)
 {
     acme_config_clear(config_keys, config);
 }
 
-/* Who has lifted a limit on orders does not meet another one on what an order takes. */
+/* An operator who lifts a limit on orders does not meet a default limit on what an order needs. */
 static void
 default_limits(struct config *config)
 {
@@ -224,14 +222,8 @@ config_read(const char *path, void *config)
     if (st == HSM_OK)
         st = check_account(path, read);
     if (st != HSM_OK)
-        config_clear(config);
+        ca_config_clear(config);
     return st;
-}
-
-void
-ca_config_clear(struct config *config)
-{
-    config_clear(config);
 }
 
 /* ---- command line ---- */
@@ -280,16 +272,16 @@ print_more(void)
 
 /* ---- serve ---- */
 
-/* What the server borrows, in the order of opening. */
+/* The server and what it borrows. */
 struct ca {
     struct acme_daemon *daemon;
     struct acme_store *store;
     struct acme_http_client *http;
     struct hsm_key *issuing_key;
     struct certs_chain *issuing_chain, *pa_anchors, *crl_issuer;
-    char *authorities; /* a copy of the configured text, cut at its blanks */
+    char *authorities; /* a copy of the configured text; each blank behind a URL is now a NUL */
     const char *authority[AUTHORITIES_MAX + 1];
-    struct hsm_secret *password, *api_key; /* of the account at the STI-PA: one of them */
+    struct hsm_secret *password, *api_key; /* of the account at the STI-PA; at most one is set */
     struct chains alternates;
     struct acme_server *server;
 };
@@ -310,8 +302,6 @@ ca_close(struct ca *ca)
     acme_store_close(ca->store);
     acme_daemon_close(ca->daemon);
 }
-
-#define CA __attribute__((cleanup(ca_close))) struct ca
 
 static enum hsm_status
 split_authorities(const char *text, struct ca *ca)
@@ -420,7 +410,7 @@ ca_open(const struct config *config, bool only_checked, struct ca *ca)
             .web_enabled = config->web_enabled,
             .metrics = config->daemon.shared.metrics,
             .only_checked = only_checked,
-            /* a server's store may have other instances, which are not seen from here */
+            /* the store of a database server may serve instances that cannot be seen from here */
             .others_serve = acme_store_is_uri(config->store) ||
                             (config->daemon.shared.worker != NULL &&
                              !hsm_worker_is_alone(config->daemon.shared.worker)),
@@ -444,38 +434,66 @@ not_ready(void *server, json_t *reasons)
     acme_server_not_ready(server, reasons);
 }
 
-/* A worker process. */
+/* Open everything; unless *context, a bool, is true (--check), serve in this worker process. */
 static enum hsm_status
-work(const void *config, void *context)
+run(const void *config, void *context)
 {
-    CA ca = {.daemon = NULL};
-    struct acme_daemon_service service = {.tick = tick, .tick_s = TICK_S, .not_ready = not_ready};
-    enum hsm_status st = ca_open(config, false, &ca);
+    CLEAR_AFTER(ca_close) struct ca ca = {.daemon = NULL};
+    const bool *only_checked = context;
+    enum hsm_status st = ca_open(config, *only_checked, &ca);
 
-    (void)context;
-    if (st == HSM_OK)
-        st = acme_server_tell_start(ca.server);
+    if (st != HSM_OK || *only_checked)
+        return st;
+    st = acme_server_tell_start(ca.server);
     if (st != HSM_OK)
         return st;
-    service.handler = acme_server_handler(ca.server);
-    return acme_daemon_serve(ca.daemon, &service);
+    return acme_daemon_serve(
+        ca.daemon, &(struct acme_daemon_service){.handler = acme_server_handler(ca.server),
+                                                 .tick = tick,
+                                                 .tick_s = TICK_S,
+                                                 .not_ready = not_ready});
 }
-
-static const struct acme_daemon_program program = {
-    .name = PROGRAM,
-    .config_size = sizeof(struct config),
-    .read = config_read,
-    .clear = config_clear,
-    .run = work,
-};
 
 static enum hsm_status
-check(const void *config)
+run_serve(const struct arguments *arguments)
 {
-    CA ca = {.daemon = NULL};
+    static const struct acme_daemon_program daemon = {
+        .name = PROGRAM,
+        .config_size = sizeof(struct config),
+        .read = config_read,
+        .clear = ca_config_clear,
+        .run = run,
+    };
+    CLEAR_AFTER(ca_config_clear) struct config config = {.store = NULL};
 
-    return ca_open(config, true, &ca);
+    return serve(&daemon, arguments->config, arguments->check, &config);
 }
+
+/* ---- the store ---- */
+
+enum hsm_status
+open_store(const struct arguments *arguments, struct config *config, struct acme_store **out)
+{
+    CLEAR_AFTER(ca_config_clear) struct config own = {.store = NULL};
+    struct config *read = config != NULL ? config : &own;
+    enum hsm_status st = acme_config_read(arguments->config, config_keys, read);
+
+    return st == HSM_OK ? acme_store_open(read->store, acme_server_migrations, out) : st;
+}
+
+static enum hsm_status
+run_events(const struct arguments *arguments)
+{
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    long long count;
+    enum hsm_status st = events_count(arguments->last, &count);
+
+    if (st == HSM_OK)
+        st = open_store(arguments, NULL, &store);
+    return st == HSM_OK ? acme_events_show(store, count, arguments->json, stdout) : st;
+}
+
+/* ---- commands ---- */
 
 static const char init_more[] =
     "Makes what is missing: keys in the token, certificates and " CONFIG_FILE " in DIR. From the\n"
@@ -543,14 +561,6 @@ static const struct option_table table = {
     .arguments_size = sizeof(struct arguments),
     .last_counts = true,
     .more = print_more,
-};
-
-const struct store_program this_program = {
-    .daemon = &program,
-    .check = check,
-    .keys = config_keys,
-    .store_offset = offsetof(struct config, store),
-    .migrations = acme_server_migrations,
 };
 
 int

@@ -11,8 +11,8 @@
 #include <acme/store.h>
 #include <hsm/status.h>
 
-#include "common.h"
 #include "options.h"
+#include "store_program.h"
 
 #define PROGRAM         "sti-ca"
 #define CONFIG_FILE     PROGRAM ".conf"
@@ -26,7 +26,8 @@
 
 /** The command line; texts are borrowed from argv. */
 struct arguments {
-    struct common_arguments common;
+    const char *config, *last;
+    bool check, json;
     const char *dir, *token, *module, *pin_source;
     const char *organization, *country, *address, *base_url;
     const char *pa_anchor, *crl_url, *crl_issuer_cert, *tls_ca, *issuing_chain;
@@ -53,9 +54,15 @@ struct config {
     bool web_enabled;
 };
 
-void ca_config_clear(struct config *config);
+void ca_config_clear(void *config);
 
-#define CONFIG __attribute__((cleanup(ca_config_clear))) struct config
+/**
+ * Open the store of the configuration that --config names.
+ *
+ * @param config  zeroed, receives the configuration: ca_config_clear(); or NULL
+ */
+HSM_MUST_CHECK enum hsm_status open_store(const struct arguments *arguments, struct config *config,
+                                          struct acme_store **out);
 
 /** The command init. */
 enum hsm_status run_init(const struct arguments *arguments);

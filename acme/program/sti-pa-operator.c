@@ -17,10 +17,6 @@
 #define KEY_DAYS     365 /* validity of an API key without --days */
 #define REASON_MAX   10 /* RFC 5280 section 5.3.1 */
 
-DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-
 /* Print or log the outcome of a change of an account. */
 static enum hsm_status
 say(const struct arguments *arguments, enum hsm_status st, const char *done, const char *not_found)
@@ -50,7 +46,7 @@ generate_password(const char *path, struct hsm_secret **out)
     return HSM_OK;
 }
 
-/* For a new account, a password file left by an earlier attempt is used if this user owns it. */
+/* For a new account: use the file that an earlier attempt left, if it is this user's alone. */
 static enum hsm_status
 read_first_password(const struct arguments *arguments, struct hsm_secret **out)
 {
@@ -92,7 +88,7 @@ with_password(const struct arguments *arguments, password_reader *read,
 
     if ((arguments->password_source == NULL) == (arguments->generate_password == NULL))
         return options_refuse("one of --password-source and --generate-password is needed");
-    st = open_store(arguments, NULL, &store);
+    st = open_store(arguments, &store);
     if (st == HSM_OK)
         st = read(arguments, &password);
     return st == HSM_OK ? use(arguments, store, password) : st;
@@ -144,7 +140,7 @@ enum hsm_status
 run_account_list(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, NULL, &store);
+    enum hsm_status st = open_store(arguments, &store);
 
     return st == HSM_OK ? acme_authority_accounts_show(store, stdout) : st;
 }
@@ -162,7 +158,7 @@ run_ca_add(const struct arguments *arguments)
         hsm_log(HSM_LOG_ERROR, "%s: not exactly one certificate", arguments->root);
         return HSM_ERR_MALFORMED;
     }
-    st = open_store(arguments, NULL, &store);
+    st = open_store(arguments, &store);
     if (st == HSM_OK)
         st = acme_authority_ca_add(store, certs_chain_get(root, 0));
     if (st == HSM_ERR_EXISTS)
@@ -176,7 +172,7 @@ enum hsm_status
 run_ca_remove(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, NULL, &store);
+    enum hsm_status st = open_store(arguments, &store);
 
     if (st == HSM_OK)
         st = acme_authority_ca_remove(store, arguments->sha256, arguments->reason);
@@ -191,7 +187,7 @@ enum hsm_status
 run_ca_list(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, NULL, &store);
+    enum hsm_status st = open_store(arguments, &store);
 
     return st == HSM_OK ? acme_authority_cas_show(store, stdout) : st;
 }
@@ -204,7 +200,7 @@ run_ca_account_extend(const struct arguments *arguments)
     enum hsm_status st = certs_chain_read(arguments->chain, &chain);
 
     if (st == HSM_OK)
-        st = open_store(arguments, NULL, &store);
+        st = open_store(arguments, &store);
     if (st == HSM_OK)
         st = acme_authority_ca_account_extend(store, arguments->id, chain);
     if (st == HSM_ERR_NOT_FOUND)
@@ -223,7 +219,7 @@ enum hsm_status
 run_revocation_list(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, NULL, &store);
+    enum hsm_status st = open_store(arguments, &store);
 
     return st == HSM_OK ? acme_authority_revocations_show(store, stdout) : st;
 }
@@ -241,7 +237,7 @@ run_revocation_add(const struct arguments *arguments)
     if (st == HSM_OK)
         st = certs_chain_read(arguments->certificate, &chain);
     if (st == HSM_OK)
-        st = open_store(arguments, NULL, &store);
+        st = open_store(arguments, &store);
     if (st != HSM_OK)
         return st;
     st = acme_authority_revocation_add(store, certs_chain_get(chain, 0), (int)reason, time(NULL));
@@ -266,7 +262,7 @@ decide(const struct arguments *arguments, bool approve)
     enum hsm_status st = options_number("id", arguments->id, 1, LLONG_MAX, &id);
 
     if (st == HSM_OK)
-        st = open_store(arguments, NULL, &store);
+        st = open_store(arguments, &store);
     if (st == HSM_OK)
         st = acme_authority_revocation_decide(store, id, approve, time(NULL));
     if (st == HSM_ERR_NOT_FOUND)
@@ -300,7 +296,7 @@ run_revocation_drop(const struct arguments *arguments)
     if (st == HSM_OK && arguments->to != NULL)
         st = options_number("to", arguments->to, first, LLONG_MAX, &last);
     if (st == HSM_OK)
-        st = open_store(arguments, NULL, &store);
+        st = open_store(arguments, &store);
     if (st == HSM_OK)
         st = acme_authority_revocations_drop(store, arguments->account, first, last,
                                              arguments->reason, time(NULL), &count);
@@ -340,7 +336,7 @@ run_restore(const struct arguments *arguments)
     if (st == HSM_OK && sequence == 0 && crl_number == 0)
         st = options_refuse("--sequence or --crl-number is needed");
     if (st == HSM_OK)
-        st = open_store(arguments, NULL, &store);
+        st = open_store(arguments, &store);
     if (st == HSM_OK)
         st = acme_authority_numbers_raise(store, sequence, crl_number, time(NULL));
     if (st == HSM_ERR_EXISTS)
@@ -358,7 +354,7 @@ enum hsm_status
 run_account_suspend(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, NULL, &store);
+    enum hsm_status st = open_store(arguments, &store);
 
     if (st == HSM_OK)
         st = acme_authority_account_suspend(store, arguments->id, arguments->reason);
@@ -369,7 +365,7 @@ enum hsm_status
 run_account_reinstate(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, NULL, &store);
+    enum hsm_status st = open_store(arguments, &store);
 
     if (st == HSM_OK)
         st = acme_authority_account_reinstate(store, arguments->id);
@@ -380,7 +376,7 @@ enum hsm_status
 run_account_bind(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, NULL, &store);
+    enum hsm_status st = open_store(arguments, &store);
 
     if (st == HSM_OK)
         st = acme_authority_account_bind(store, arguments->id, arguments->client);
@@ -396,7 +392,7 @@ enum hsm_status
 run_account_limit(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, NULL, &store);
+    enum hsm_status st = open_store(arguments, &store);
 
     if (st == HSM_OK)
         st = acme_authority_account_limit(store, arguments->id, arguments->from);
@@ -409,7 +405,7 @@ enum hsm_status
 run_account_spc(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, NULL, &store);
+    enum hsm_status st = open_store(arguments, &store);
 
     if (st == HSM_OK)
         st = acme_authority_account_spcs(store, arguments->id, arguments->spcs, arguments->ca);
@@ -446,7 +442,7 @@ run_account_key_add(const struct arguments *arguments)
     if (arguments->days != NULL)
         st = options_number("days", arguments->days, 1, INT_MAX, &days);
     if (st == HSM_OK)
-        st = open_store(arguments, NULL, &store);
+        st = open_store(arguments, &store);
     if (st == HSM_OK)
         st = acme_authority_api_key_add(store, arguments->id, arguments->file, (unsigned)days, &id);
     if (st == HSM_ERR_NOT_FOUND)
@@ -460,7 +456,7 @@ enum hsm_status
 run_account_key_list(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, NULL, &store);
+    enum hsm_status st = open_store(arguments, &store);
 
     return st == HSM_OK ? acme_authority_api_keys_show(store, stdout) : st;
 }
@@ -473,7 +469,7 @@ run_account_key_revoke(const struct arguments *arguments)
     enum hsm_status st = options_number("number", arguments->number, 1, LLONG_MAX, &number);
 
     if (st == HSM_OK)
-        st = open_store(arguments, NULL, &store);
+        st = open_store(arguments, &store);
     if (st == HSM_OK)
         st = acme_authority_api_key_revoke(store, number);
     if (st == HSM_ERR_NOT_FOUND)

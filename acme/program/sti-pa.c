@@ -1,29 +1,20 @@
-/* sti-pa.c - the STI-PA: its keys and certificates, its daemon, its accounts and trusted STI-CAs.
- */
-#define _GNU_SOURCE /* asprintf */
+/* sti-pa.c - the STI-PA: its configuration, its command line, its keys, its daemon. */
+#include "sti-pa.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <acme/authority.h>
 #include <acme/config.h>
+#include <acme/events.h>
 #include <acme/provision.h>
 #include <acme/store.h>
 #include <certs/chain.h>
 #include <certs/issue.h>
 #include <hsm/defer.h>
 #include <hsm/key.h>
-#include <hsm/log.h>
-#include <hsm/process.h>
-#include <hsm/secret.h>
-
-#include "common.h"
-#include "options.h"
-#include "sti-pa.h"
 
 #define PROGRAM           "sti-pa"
 #define CONFIG_FILE       PROGRAM ".conf"
@@ -37,12 +28,6 @@
 #define SIGNER_CHAIN_FILE "pa-signer-chain.pem"
 #define CRL_CHAIN_FILE    "pa-crl-chain.pem"
 #define STORE_FILE        PROGRAM ".db"
-
-DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
-DEFINE_DEFER(char, free)
 
 /* ---- configuration ---- */
 
@@ -174,163 +159,129 @@ print_more(void)
 struct init {
     const struct arguments *arguments;
     struct hsm_token *token; /* borrowed */
-    struct certs_chain *root; /* owned */
-    struct hsm_key *root_key; /* owned, like the next */
+    struct certs_chain *root; /* owned; NULL until it is made */
+    struct hsm_key *root_key; /* owned; with root */
 };
 
+struct certificate {
+    const char *label; /* of its key in the token */
+    enum certs_profile profile;
+    unsigned valid_days;
+    const char *file, *common_name;
+};
+
+/* The first certificate is the root, which issues the others. */
 static enum hsm_status
-provision(const struct init *init, const struct acme_provision_request *wanted, const char *file,
-          const char *common_name, struct hsm_key **key, struct certs_chain **chain)
+provision(const struct certificate *wanted, struct init *init)
 {
-    DEFER(free) char *path = acme_provision_path(init->arguments->dir, file);
-    struct acme_provision_request request = *wanted;
+    DEFER(free) char *path = acme_provision_path(init->arguments->dir, wanted->file);
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    struct acme_provision_request request = {
+        .label = wanted->label,
+        .certificate = {.profile = wanted->profile,
+                        .subject = {.country = init->arguments->country,
+                                    .organization = init->arguments->organization,
+                                    .common_name = wanted->common_name}},
+        .valid_days = wanted->valid_days,
+        .issuer = init->root,
+        .issuer_key = init->root_key,
+        .path = path,
+    };
+    enum hsm_status st;
 
     if (path == NULL)
         return HSM_ERR_NOMEM;
-    request.path = path;
-    request.issuer = init->root;
-    request.issuer_key = init->root_key;
-    request.certificate.subject = (struct certs_subject){
-        .country = init->arguments->country,
-        .organization = init->arguments->organization,
-        .common_name = common_name,
-    };
-    return acme_provision_certificate(init->token, &request, key, chain);
-}
-
-static enum hsm_status
-provision_signer(const struct init *init, const struct acme_provision_request *wanted,
-                 const char *file, const char *common_name)
-{
-    DEFER(hsm_key_free) struct hsm_key *key = NULL;
-    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-
-    return provision(init, wanted, file, common_name, &key, &chain);
+    st = acme_provision_certificate(init->token, &request, &key, &chain);
+    if (st != HSM_OK || init->root != NULL)
+        return st;
+    init->root = chain;
+    chain = NULL;
+    init->root_key = key;
+    key = NULL;
+    return HSM_OK;
 }
 
 static enum hsm_status
 provision_all(struct init *init)
 {
-    enum hsm_status st = provision(init,
-                                   &(struct acme_provision_request){
-                                       .label = ROOT_LABEL,
-                                       .certificate = {.profile = CERTS_PROFILE_PA_ROOT},
-                                       .valid_days = ROOT_VALID_DAYS,
-                                   },
-                                   ROOT_FILE, "STI-PA Root", &init->root_key, &init->root);
+    static const struct certificate certificates[] = {
+        {ROOT_LABEL, CERTS_PROFILE_PA_ROOT, ROOT_VALID_DAYS, ROOT_FILE, "STI-PA Root"},
+        {SIGNER_LABEL, CERTS_PROFILE_PA_SIGNER, SIGNER_VALID_DAYS, SIGNER_CHAIN_FILE,
+         "STI-PA Token Signer"},
+        {CRL_LABEL, CERTS_PROFILE_PA_CRL_SIGNER, SIGNER_VALID_DAYS, CRL_CHAIN_FILE, "STI-PA CRL"},
+    };
 
-    if (st == HSM_OK)
-        st = provision_signer(init,
-                              &(struct acme_provision_request){
-                                  .label = SIGNER_LABEL,
-                                  .certificate = {.profile = CERTS_PROFILE_PA_SIGNER},
-                                  .valid_days = SIGNER_VALID_DAYS,
-                              },
-                              SIGNER_CHAIN_FILE, "STI-PA Token Signer");
-    if (st == HSM_OK)
-        st = provision_signer(init,
-                              &(struct acme_provision_request){
-                                  .label = CRL_LABEL,
-                                  .certificate = {.profile = CERTS_PROFILE_PA_CRL_SIGNER},
-                                  .valid_days = SIGNER_VALID_DAYS,
-                              },
-                              CRL_CHAIN_FILE, "STI-PA CRL");
-    if (st == HSM_OK)
-        st = acme_provision_tls(init->token, &(struct acme_provision_tls){
-                                                 .dir = init->arguments->dir,
-                                                 .organization = init->arguments->organization,
-                                                 .country = init->arguments->country,
-                                                 .base_url = init->arguments->base_url,
-                                             });
-    return st;
-}
+    for (size_t i = 0; i < sizeof(certificates) / sizeof(certificates[0]); i++) {
+        enum hsm_status st = provision(&certificates[i], init);
 
-static enum hsm_status
-check_values(const char *const *values, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (values[i] != NULL && !acme_config_value_is_safe(values[i]))
-            return options_refuse("an option's value cannot stand in " CONFIG_FILE);
+        if (st != HSM_OK)
+            return st;
     }
-    return HSM_OK;
+    return acme_provision_tls(init->token, &(struct acme_provision_tls){
+                                               .dir = init->arguments->dir,
+                                               .organization = init->arguments->organization,
+                                               .country = init->arguments->country,
+                                               .base_url = init->arguments->base_url,
+                                           });
 }
 
 static enum hsm_status
-write_config(const struct arguments *arguments, const char *pin_source)
-{
-    const char *const values[] = {arguments->token, arguments->module, pin_source,
-                                  arguments->address, arguments->base_url};
-    DEFER(free) char *path = acme_provision_path(arguments->dir, CONFIG_FILE);
-    DEFER(free) char *text = NULL;
-    enum hsm_status st = check_values(values, sizeof(values) / sizeof(values[0]));
-    bool written;
-
-    if (st != HSM_OK)
-        return st;
-    if (asprintf(&text,
-                 "# Written by " PROGRAM " init, and never again: edit it. All keys: " PROGRAM
-                 " --help\n\n[token]\nuri = %s\n%s%s%s%s%s%s\n[server]\naddress = %s\n"
-                 "base-url = %s\n\n[journal]\ndir = " ACME_JOURNAL_DIR
-                 "\n\n[pa]\nstore = " STORE_FILE "\nsigner-chain = " SIGNER_CHAIN_FILE
-                 "\ncrl-chain = " CRL_CHAIN_FILE "\n",
-                 arguments->token, arguments->module != NULL ? "module = " : "",
-                 arguments->module != NULL ? arguments->module : "",
-                 arguments->module != NULL ? "\n" : "", pin_source != NULL ? "pin-source = " : "",
-                 pin_source != NULL ? pin_source : "", pin_source != NULL ? "\n" : "",
-                 arguments->address, arguments->base_url) < 0)
-        text = NULL;
-    if (path == NULL || text == NULL)
-        return HSM_ERR_NOMEM;
-    st = acme_provision_config(path, text, &written);
-    if (st == HSM_OK)
-        printf("%s: %s\n", path, written ? "written" : "kept as it was");
-    return st;
-}
-
-static enum hsm_status
-make_store(const char *dir)
-{
-    DEFER(free) char *path = acme_provision_path(dir, STORE_FILE);
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-
-    return path != NULL ? acme_store_open(path, acme_authority_migrations, &store) : HSM_ERR_NOMEM;
-}
-
-static enum hsm_status
-run_init(const struct arguments *arguments)
+make_all(const struct arguments *arguments, const char *pin_source)
 {
     DEFER(hsm_token_close) struct hsm_token *token = NULL;
-    DEFER(free) char *pin_source = NULL;
     struct init init = {.arguments = arguments};
-    enum hsm_status st;
+    enum hsm_status st = acme_provision_dir(arguments->dir, 0755);
 
-    if (strncmp(arguments->base_url, "https://", 8) != 0)
-        return options_refuse("--base-url is not an https URL");
-    if (arguments->pin_source != NULL) {
-        pin_source = acme_provision_source(arguments->pin_source);
-        if (pin_source == NULL)
-            return HSM_ERR_NOMEM;
-    }
-    st = acme_provision_dir(arguments->dir);
     if (st == HSM_OK)
         st = acme_daemon_token(arguments->token, arguments->module, pin_source, arguments->dir,
                                &token);
     if (st == HSM_OK) {
         init.token = token;
         st = provision_all(&init);
-        certs_chain_free(init.root);
-        hsm_key_free(init.root_key);
     }
+    certs_chain_free(init.root);
+    hsm_key_free(init.root_key); /* before its token */
+    return st;
+}
+
+static enum hsm_status
+run_init(const struct arguments *arguments)
+{
+    CLEAR_AFTER(acme_provision_sources_clear) struct acme_provision_sources sources = {.pin = NULL};
+    DEFER(free) char *text = NULL;
+    enum hsm_status st;
+
+    if (strncmp(arguments->base_url, "https://", 8) != 0)
+        return options_refuse("--base-url is not an https URL");
+    st = acme_provision_sources_take(arguments->pin_source, NULL, NULL, &sources);
     if (st == HSM_OK)
-        st = make_store(arguments->dir);
+        st = acme_provision_config_text(PROGRAM,
+                                        (const struct acme_provision_line[]){
+                                            {"token", "uri", arguments->token},
+                                            {"token", "module", arguments->module},
+                                            {"token", "pin-source", sources.pin},
+                                            {"server", "address", arguments->address},
+                                            {"server", "base-url", arguments->base_url},
+                                            {"journal", "dir", ACME_JOURNAL_DIR},
+                                            {"pa", "store", STORE_FILE},
+                                            {"pa", "signer-chain", SIGNER_CHAIN_FILE},
+                                            {"pa", "crl-chain", CRL_CHAIN_FILE},
+                                            {.section = NULL},
+                                        },
+                                        &text);
     if (st == HSM_OK)
-        st = write_config(arguments, pin_source);
+        st = make_all(arguments, sources.pin);
+    if (st == HSM_OK)
+        st = acme_provision_store(arguments->dir, STORE_FILE, acme_authority_migrations);
+    if (st == HSM_OK)
+        st = acme_provision_config(arguments->dir, CONFIG_FILE, text);
     return st;
 }
 
 /* ---- serve ---- */
 
-/** What the authority borrows, in the order of opening. */
+/* The authority and what it borrows. */
 struct pa {
     struct acme_daemon *daemon;
     struct acme_store *store;
@@ -350,8 +301,6 @@ pa_close(struct pa *pa)
     acme_store_close(pa->store);
     acme_daemon_close(pa->daemon);
 }
-
-#define PA __attribute__((cleanup(pa_close))) struct pa
 
 static enum hsm_status
 open_signers(const struct config *config, struct pa *pa)
@@ -415,38 +364,65 @@ not_ready(void *authority, json_t *reasons)
     acme_authority_not_ready(authority, reasons);
 }
 
-/* A worker process. */
+/* Open everything; unless *context, a bool, is true (--check), serve in this worker process. */
 static enum hsm_status
-work(const void *config, void *context)
+run(const void *config, void *context)
 {
-    PA pa = {.daemon = NULL};
-    struct acme_daemon_service service = {.tick = tick, .tick_s = TICK_S, .not_ready = not_ready};
-    enum hsm_status st = pa_open(config, false, &pa);
+    CLEAR_AFTER(pa_close) struct pa pa = {.daemon = NULL};
+    const bool *only_checked = context;
+    enum hsm_status st = pa_open(config, *only_checked, &pa);
 
-    (void)context;
-    if (st == HSM_OK)
-        st = acme_authority_tell_start(pa.authority);
+    if (st != HSM_OK || *only_checked)
+        return st;
+    st = acme_authority_tell_start(pa.authority);
     if (st != HSM_OK)
         return st;
-    service.handler = acme_authority_handler(pa.authority);
-    return acme_daemon_serve(pa.daemon, &service);
+    return acme_daemon_serve(
+        pa.daemon, &(struct acme_daemon_service){.handler = acme_authority_handler(pa.authority),
+                                                 .tick = tick,
+                                                 .tick_s = TICK_S,
+                                                 .not_ready = not_ready});
 }
-
-static const struct acme_daemon_program program = {
-    .name = PROGRAM,
-    .config_size = sizeof(struct config),
-    .read = config_read,
-    .clear = config_clear,
-    .run = work,
-};
 
 static enum hsm_status
-check(const void *config)
+run_serve(const struct arguments *arguments)
 {
-    PA pa = {.daemon = NULL};
+    static const struct acme_daemon_program daemon = {
+        .name = PROGRAM,
+        .config_size = sizeof(struct config),
+        .read = config_read,
+        .clear = config_clear,
+        .run = run,
+    };
+    CLEAR_AFTER(config_clear) struct config config = {.store = NULL};
 
-    return pa_open(config, true, &pa);
+    return serve(&daemon, arguments->config, arguments->check, &config);
 }
+
+/* ---- the store ---- */
+
+enum hsm_status
+open_store(const struct arguments *arguments, struct acme_store **out)
+{
+    CLEAR_AFTER(config_clear) struct config config = {.store = NULL};
+    enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
+
+    return st == HSM_OK ? acme_store_open(config.store, acme_authority_migrations, out) : st;
+}
+
+static enum hsm_status
+run_events(const struct arguments *arguments)
+{
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    long long count;
+    enum hsm_status st = events_count(arguments->last, &count);
+
+    if (st == HSM_OK)
+        st = open_store(arguments, &store);
+    return st == HSM_OK ? acme_events_show(store, count, arguments->json, stdout) : st;
+}
+
+/* ---- commands ---- */
 
 static const char first_password_more[] =
     "One of --password-source and --generate-password is needed. A FILE that is there already is\n"
@@ -525,14 +501,6 @@ static const struct option_table table = {
     .arguments_size = sizeof(struct arguments),
     .last_counts = true,
     .more = print_more,
-};
-
-const struct store_program this_program = {
-    .daemon = &program,
-    .check = check,
-    .keys = config_keys,
-    .store_offset = offsetof(struct config, store),
-    .migrations = acme_authority_migrations,
 };
 
 int

@@ -10,15 +10,15 @@
 #include <acme/store.h>
 #include <hsm/status.h>
 
-#include "common.h"
 #include "options.h"
+#include "store_program.h"
 
 #define SPCS_MAX     256 /* --spc of one account */
 #define PREFIXES_MAX 64 /* --from of one account */
 
 /** The command line; texts are borrowed from argv. */
 struct arguments {
-    struct common_arguments common;
+    const char *config, *last;
     const char *dir, *token, *module, *pin_source;
     const char *organization, *country, *address, *base_url;
     const char *id, *user, *password_source, *generate_password;
@@ -26,10 +26,14 @@ struct arguments {
     const char *reason, *client, *file, *days, *number, *to, *account, *sequence, *crl_number;
     const char *spcs[SPCS_MAX + 1]; /* NULL-terminated */
     const char *from[PREFIXES_MAX + 1]; /* NULL-terminated */
-    bool ca;
+    bool check, json, ca;
 };
 
-/* The operator's commands, for the table of commands. */
+/** Open the store of the configuration that --config names. */
+HSM_MUST_CHECK enum hsm_status open_store(const struct arguments *arguments,
+                                          struct acme_store **out);
+
+/* The commands of an operator, for the table of commands. */
 enum hsm_status run_account_add(const struct arguments *arguments);
 enum hsm_status run_account_list(const struct arguments *arguments);
 enum hsm_status run_account_suspend(const struct arguments *arguments);

@@ -7,16 +7,14 @@
 #include <strings.h>
 
 #include <certs/cert.h>
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
-#include <hsm/metrics.h>
 
 #include "authority_revoke_internal.h"
 
 #define JSON_TYPE  "application/json"
 #define REFRESH_NS INT64_C(60000000000)
-
-DEFINE_DEFER(struct acme_authority, acme_authority_free)
 
 time_t
 acme_authority_now(const struct acme_authority *authority)
@@ -269,7 +267,7 @@ acme_authority_refresh(struct acme_authority *authority)
 void
 acme_authority_tick(struct acme_authority *authority)
 {
-    int64_t now_ns = hsm_metric_clock_ns();
+    int64_t now_ns = hsm_clock_ns();
 
     if (now_ns - atomic_load(&authority->refreshed_ns) >= REFRESH_NS) {
         atomic_store(&authority->refreshed_ns, now_ns);

@@ -16,9 +16,6 @@
 #define AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
 #define LIMITS_FORGOTTEN  10000 /* rows deleted at once: other threads write in between */
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(json_t, json_decref)
-
 void
 acme_authority_answer_verdict(struct acme_authority *authority, struct acme_http_response *response,
                               enum authority_verdict verdict)
@@ -175,8 +172,6 @@ session_clear(struct session *session)
     hsm_secret_free(session->refresh);
 }
 
-#define SESSION __attribute__((cleanup(session_clear))) struct session
-
 static enum hsm_status
 session_new(struct session *out)
 {
@@ -265,7 +260,7 @@ acme_authority_serve_login(struct acme_authority *authority,
                            struct acme_http_response *response)
 {
     DEFER(json_decref) json_t *body = acme_authority_body(request, response);
-    SESSION session = {.access = NULL};
+    CLEAR_AFTER(session_clear) struct session session = {.access = NULL};
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *user;
     const char *password;
@@ -346,7 +341,7 @@ acme_authority_serve_relogin(struct acme_authority *authority,
                              struct acme_http_response *response)
 {
     DEFER(json_decref) json_t *body = acme_authority_body(request, response);
-    SESSION session = {.access = NULL};
+    CLEAR_AFTER(session_clear) struct session session = {.access = NULL};
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *token;
     struct hsm_reason why;

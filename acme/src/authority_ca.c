@@ -18,14 +18,7 @@
 #include <hsm/time.h>
 
 #include "authority_internal.h"
-
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct certs_lint, certs_lint_free)
-DEFINE_DEFER(struct certs_path, certs_path_free)
-DEFINE_DEFER(X509, X509_free)
-DEFINE_DEFER(X509_NAME, X509_NAME_free)
-DEFINE_DEFER(char, free)
+#include "defer_internal.h"
 
 /* Faults are logged, since an operator supplied the certificate. On points where the standards
  * disagree, the linter only warns. */

@@ -18,28 +18,14 @@
 #include <hsm/hex.h>
 #include <hsm/time.h>
 
+#include "defer_internal.h"
+
 #define TIMEOUT_MS       30000
 #define REVOCATION_MS    5000 /* of a revocation request: the caller has other work to do */
 #define REPLY_MAX        65536 /* octets of a login's or token's answer */
 #define LIST_REPLY_MAX   (ACME_CA_LIST_MAX + 4096) /* octets: the list in its JSON */
 #define ACCESS_TOKEN_MAX 8192 /* characters */
 #define MESSAGE_SHOWN    120 /* characters of an STI-PA's message in a reason */
-
-DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
-DEFINE_DEFER(struct acme_ca_list, acme_ca_list_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct certs_crl, certs_crl_free)
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(CURLU, curl_url_cleanup)
-DEFINE_DEFER(char, free)
-
-static inline void
-clear_reply(struct acme_http_reply *reply)
-{
-    acme_http_reply_clear(reply);
-}
-
-#define REPLY __attribute__((cleanup(clear_reply))) struct acme_http_reply
 
 /* One part of a URL, as libcurl will use it; NULL: it has none. curl_free() it. */
 static char *
@@ -223,7 +209,7 @@ bearer_credentials(const struct hsm_secret *api_key, char **out, struct hsm_reas
 static enum hsm_status
 log_in(const struct acme_authority_login *login, char **access, struct hsm_reason *why)
 {
-    REPLY reply = {0};
+    CLEAR_AFTER(acme_http_reply_clear) struct acme_http_reply reply = {0};
     DEFER(json_decref) json_t *answer = NULL;
     const char *token;
     enum hsm_status st =
@@ -299,7 +285,7 @@ acme_authority_fetch_token(const struct acme_authority_login *login,
                            const struct certs_tnauthlist *tnauthlist, bool ca,
                            const char *fingerprint, char **token, struct hsm_reason *why)
 {
-    REPLY reply = {0};
+    CLEAR_AFTER(acme_http_reply_clear) struct acme_http_reply reply = {0};
     DEFER(json_decref) json_t *answer = NULL;
     DEFER(free) char *path = NULL;
     char *access = NULL;
@@ -380,7 +366,7 @@ enum hsm_status
 acme_authority_request_revocation(const struct acme_authority_revocation *revocation, bool *queued,
                                   struct hsm_reason *why)
 {
-    REPLY reply = {0};
+    CLEAR_AFTER(acme_http_reply_clear) struct acme_http_reply reply = {0};
     DEFER(free) char *body = revocation_text(revocation);
     char *credentials = NULL;
     enum hsm_status st =
@@ -510,7 +496,7 @@ acme_authority_get_ca_list(const struct acme_authority_query *query, uint64_t pr
                            time_t now, struct acme_ca_list **out, struct certs_chain **signer,
                            char **etag, struct hsm_reason *why)
 {
-    REPLY reply = {0};
+    CLEAR_AFTER(acme_http_reply_clear) struct acme_http_reply reply = {0};
     DEFER(acme_ca_list_free) struct acme_ca_list *list = NULL;
     enum hsm_status st = get(query, "application/json, application/jose", LIST_REPLY_MAX,
                              "trusted-CA list", &reply, why);
@@ -535,7 +521,7 @@ enum hsm_status
 acme_authority_get_crl(const struct acme_authority_query *query, time_t now, struct certs_crl **out,
                        struct certs_chain **signer, char **etag, struct hsm_reason *why)
 {
-    REPLY reply = {0};
+    CLEAR_AFTER(acme_http_reply_clear) struct acme_http_reply reply = {0};
     DEFER(certs_crl_free) struct certs_crl *crl = NULL;
     enum hsm_status st = get(query, "application/pkix-crl", CERTS_CRL_MAX, "CRL", &reply, why);
 

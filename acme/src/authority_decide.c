@@ -16,9 +16,6 @@
 
 #include "authority_revoke_internal.h"
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(char, free)
-
 /** A row of the table; id 0: there is no row yet. */
 struct request {
     int64_t id;

@@ -20,8 +20,6 @@
 
 #define DAY_S 86400
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 /* *out keeps its value when the query returns no row. */
 static enum hsm_status
 read_number(struct acme_store *store, const char *query, int64_t *out)

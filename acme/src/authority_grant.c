@@ -41,10 +41,6 @@ wish_clear(struct wish *wish)
     wish->tnauthlist = NULL;
 }
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
-
 /* RFC 9448 section 5.4: "SHA256 " and hex octets joined by ':'. */
 static bool
 is_hex_fingerprint(const char *text)

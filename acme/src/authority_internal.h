@@ -30,6 +30,7 @@
 #include <acme/json.h>
 #include <certs/crl.h>
 #include <certs/path.h>
+#include <hsm/defer.h>
 
 #include "password_internal.h"
 
@@ -223,6 +224,7 @@ HSM_MUST_CHECK enum hsm_status acme_authority_policy_open(const char *path,
                                                           struct acme_store *store,
                                                           struct authority_policy **out);
 void acme_authority_policy_free(struct authority_policy *policy);
+DEFINE_DEFER(struct authority_policy, acme_authority_policy_free)
 
 /** Look up the rule in the file as it is now. A NULL policy allows everything. */
 HSM_MUST_CHECK enum hsm_status acme_authority_policy_ask(struct authority_policy *policy,

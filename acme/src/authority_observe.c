@@ -4,8 +4,6 @@
 #include <hsm/defer.h>
 #include <hsm/metrics.h>
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 static const struct hsm_metric issued = {
     "sti_pa_document_issued_seconds",
     "When the trusted-CA list, or the CRL, was signed: its end less its life, since 1970.",

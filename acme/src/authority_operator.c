@@ -13,9 +13,6 @@
 
 #define EVENT_DETAIL_MAX 1024 /* octets; a longer list of codes is truncated */
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-
 /* An account id is put into URLs unescaped: the unreserved characters of RFC 3986, no dot
  * segment. */
 static bool

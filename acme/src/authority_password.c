@@ -23,8 +23,6 @@
 
 #define DAY_S 86400
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 static const struct acme_limit limit_there = {"login-at", ACME_AUTHORITY_FAILURES_MAX,
                                               ACME_AUTHORITY_FAILURES_S};
 static const struct acme_limit limit_address = {"login-from", ACME_AUTHORITY_GUESSES_MAX,

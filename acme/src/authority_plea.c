@@ -17,12 +17,10 @@
 #include <hsm/time.h>
 
 #include "authority_revoke_internal.h"
+#include "defer_internal.h"
 
 #define ISSUER_MAX 4096 /* characters of the issuer in base64 */
 #define DAY_S      86400
-
-DEFINE_DEFER(X509_NAME, X509_NAME_free)
-DEFINE_DEFER(char, free)
 
 void
 acme_authority_plea_clear(struct authority_plea *plea)

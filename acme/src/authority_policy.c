@@ -10,10 +10,10 @@
 
 #include <acme/events.h>
 #include <certs/tnauthlist.h>
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
-#include <hsm/metrics.h>
 #include <hsm/process.h>
 
 #include "authority_internal.h"
@@ -46,15 +46,9 @@ struct authority_policy {
     enum policy_state stamped; /* the result of reading it */
     enum policy_state state;
     struct policy_stamp tried; /* POLICY_UNREAD: of the version that could not be read */
-    int64_t retry_ns; /* when to retry, on hsm_metric_clock_ns() */
+    int64_t retry_ns; /* when to retry, on hsm_clock_ns() */
     json_t *rules; /* checked; of the last valid version */
 };
-
-DEFINE_DEFER(struct authority_policy, acme_authority_policy_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(uint8_t, free)
 
 /* ---- reading ---- */
 
@@ -276,7 +270,7 @@ reload(struct authority_policy *policy, struct acme_store *store)
         return;
     }
     if (policy->state == POLICY_UNREAD && is_same_stamp(&now, &policy->tried) &&
-        hsm_metric_clock_ns() < policy->retry_ns)
+        hsm_clock_ns() < policy->retry_ns)
         return;
     st = load(policy, store);
     if (st == HSM_OK || st == HSM_ERR_MALFORMED) {
@@ -285,7 +279,7 @@ reload(struct authority_policy *policy, struct acme_store *store)
     } else {
         policy->state = POLICY_UNREAD;
         policy->tried = now;
-        policy->retry_ns = hsm_metric_clock_ns() + RETRY_NS;
+        policy->retry_ns = hsm_clock_ns() + RETRY_NS;
     }
     if (st == HSM_OK)
         hsm_log(HSM_LOG_INFO, "%s: read again", policy->path);

@@ -21,10 +21,10 @@
 #include <acme/time.h>
 #include <certs/cert.h>
 #include <certs/crl.h>
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
-#include <hsm/metrics.h>
 
 #include "authority_internal.h"
 
@@ -32,7 +32,6 @@
 #define BACKDATE_S       300 /* thisUpdate is this long ago: verifiers' clocks may be slow */
 #define DOCUMENTS_KEPT   100 /* of each kind */
 #define SIGNER_WARNING_S (30 * 86400)
-#define NS_PER_MS        1000000
 #define SIGNER_ID_LEN    32 /* hex digits of a certificate id */
 #define SIGNER_MAX_AGE   "public, max-age=31536000, immutable"
 
@@ -55,18 +54,6 @@ document_clear(struct document *document)
     free(document->body);
     memset(document, 0, sizeof(*document));
 }
-
-static inline void
-defer_document(struct document *document)
-{
-    document_clear(document);
-}
-
-#define DEFER_DOCUMENT __attribute__((cleanup(defer_document)))
-
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(char, free)
 
 static const char *
 name_of(enum authority_document kind)
@@ -337,8 +324,8 @@ static enum hsm_status
 sign_next(struct acme_authority *authority, enum authority_document kind, uint64_t number)
 {
     struct publication publication = publication_of(authority, kind);
-    DEFER_DOCUMENT struct document next = {.number = number,
-                                           .expires = new_expiry(authority, kind)};
+    CLEAR_AFTER(document_clear)
+    struct document next = {.number = number, .expires = new_expiry(authority, kind)};
     enum hsm_status st = check_signer(authority, kind);
 
     if (st != HSM_OK)
@@ -357,7 +344,7 @@ sign_next(struct acme_authority *authority, enum authority_document kind, uint64
 static enum hsm_status
 refresh_locked(struct acme_authority *authority, enum authority_document kind)
 {
-    DEFER_DOCUMENT struct document latest = {.number = 0};
+    CLEAR_AFTER(document_clear) struct document latest = {.number = 0};
     bool current = false;
     uint64_t floor = 0;
     enum hsm_status st = read_latest(authority, kind, &latest);
@@ -373,7 +360,7 @@ refresh_locked(struct acme_authority *authority, enum authority_document kind)
     st = sign_next(authority, kind, (latest.number > floor ? latest.number : floor) + 1);
     authority->retry_at[kind] = st == HSM_OK ? 0 : acme_authority_now(authority) + RETRY_S;
     if (kind == AUTHORITY_CRL)
-        authority->crl_signed_ns = hsm_metric_clock_ns();
+        authority->crl_signed_ns = hsm_clock_ns();
     return st;
 }
 
@@ -399,10 +386,10 @@ acme_authority_crl_changed(struct acme_authority *authority)
 static bool
 is_paused(const struct acme_authority *authority, enum authority_document kind)
 {
-    int64_t pause_ns = (int64_t)authority->config.crl_pause_ms * NS_PER_MS;
+    int64_t pause_ns = (int64_t)authority->config.crl_pause_ms * HSM_NS_PER_MS;
 
     return kind == AUTHORITY_CRL && authority->crl_signed_ns != 0 &&
-           hsm_metric_clock_ns() - authority->crl_signed_ns < pause_ns;
+           hsm_clock_ns() - authority->crl_signed_ns < pause_ns;
 }
 
 /* Whether it can be served: it has not expired, and relying parties have not seen a later one. */
@@ -436,7 +423,7 @@ try_refresh(struct acme_authority *authority, enum authority_document kind)
 static enum hsm_status
 read_document(struct acme_authority *authority, enum authority_document kind, struct document *out)
 {
-    DEFER_DOCUMENT struct document latest = {.number = 0};
+    CLEAR_AFTER(document_clear) struct document latest = {.number = 0};
     bool current = false;
     uint64_t floor = 0;
     enum hsm_status st = read_latest(authority, kind, &latest);
@@ -579,7 +566,7 @@ acme_authority_serve_ca_list(struct acme_authority *authority,
                              const struct acme_http_request *request, const char *param,
                              struct acme_http_response *response)
 {
-    DEFER_DOCUMENT struct document list = {.number = 0};
+    CLEAR_AFTER(document_clear) struct document list = {.number = 0};
 
     (void)param;
     if (!begin_answer(authority, AUTHORITY_CA_LIST, request, response, &list))
@@ -593,7 +580,7 @@ void
 acme_authority_serve_crl(struct acme_authority *authority, const struct acme_http_request *request,
                          const char *param, struct acme_http_response *response)
 {
-    DEFER_DOCUMENT struct document crl = {.number = 0};
+    CLEAR_AFTER(document_clear) struct document crl = {.number = 0};
 
     (void)param;
     if (!begin_answer(authority, AUTHORITY_CRL, request, response, &crl))

@@ -18,9 +18,6 @@
 
 #define LISTED_MAX 100000 /* requests listed, the newest */
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(char, free)
-
 /* "SERIAL of ISSUER" from two columns; free() it. */
 static char *
 certificate_text(const struct acme_rows *rows, size_t issuer, size_t serial)
@@ -151,11 +148,12 @@ enum hsm_status
 acme_authority_revocation_add(struct acme_store *store, const X509 *cert, int reason, time_t now)
 {
     char account[ACME_AUTHORITY_ID_MAX + 1] = "";
-    AUTHORITY_PLEA plea = {.reason = reason,
-                           .requester = "the operator",
-                           .account = account,
-                           .asker = AUTHORITY_OPERATOR,
-                           .is_automatic = true};
+    CLEAR_AFTER(acme_authority_plea_clear)
+    struct authority_plea plea = {.reason = reason,
+                                  .requester = "the operator",
+                                  .account = account,
+                                  .asker = AUTHORITY_OPERATOR,
+                                  .is_automatic = true};
     struct hsm_reason why = {""};
     enum hsm_status st = certs_crl_is_reason(reason) ? acme_authority_plea_take(cert, &plea, &why)
                                                      : HSM_ERR_MALFORMED;

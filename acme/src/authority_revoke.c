@@ -25,12 +25,6 @@
 #include "authority_revoke_internal.h"
 #include "limit_internal.h"
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct certs_path, certs_path_free)
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
-
 /* ---- which account may revoke what ---- */
 
 static enum hsm_status
@@ -302,7 +296,7 @@ static void
 revoke(struct acme_authority *authority, const char *account, const json_t *body,
        struct acme_http_response *response)
 {
-    AUTHORITY_PLEA plea = {.account = account};
+    CLEAR_AFTER(acme_authority_plea_clear) struct authority_plea plea = {.account = account};
     struct authority_decision decision = {.obstacle = AUTHORITY_NO_OBSTACLE};
     struct hsm_reason why = {""};
     enum hsm_status st =

@@ -35,8 +35,6 @@ struct authority_plea {
 
 void acme_authority_plea_clear(struct authority_plea *plea);
 
-#define AUTHORITY_PLEA __attribute__((cleanup(acme_authority_plea_clear))) struct authority_plea
-
 /* ---- authority_plea.c ---- */
 
 /** Parse the body of a request. */

@@ -25,9 +25,6 @@
 #define REASON_MAX   256 /* octets */
 #define CLIENT_MAX   1024 /* octets of a client certificate's subject */
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-
 /* ---- network prefixes ---- */
 
 struct prefix {

@@ -10,8 +10,6 @@
 
 #define NUMBER_SIZE 16
 
-DEFINE_DEFER(char, free)
-
 enum hsm_status
 acme_authority_tell_start(struct acme_authority *authority)
 {

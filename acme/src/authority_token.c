@@ -16,6 +16,8 @@
 #include <hsm/defer.h>
 #include <hsm/use.h>
 
+#include "defer_internal.h"
+
 #define JTI_MAX    256 /* characters */
 #define VERDICT_S  3600 /* how long a verdict on a signer's path is kept */
 #define NBF_SKEW_S 60 /* seconds by which the authority's clock may be ahead */
@@ -32,13 +34,6 @@ struct acme_authority_token {
     struct certs_tnauthlist *tnauthlist;
     bool ca;
 };
-
-DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct certs_path, certs_path_free)
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(X509, X509_free)
-DEFINE_DEFER(char, free)
 
 /* RFC 9448 section 5.4: tkvalue is base64url without padding, unless the client sent it otherwise.
  */

@@ -21,11 +21,6 @@ struct acme_ca_list {
     struct certs_chain *roots;
 };
 
-DEFINE_DEFER(struct acme_ca_list, acme_ca_list_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
-
 static enum hsm_status
 trust_list_new(const struct certs_chain *roots, json_t **out)
 {

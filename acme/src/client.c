@@ -4,12 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-DEFINE_DEFER(struct acme_client, acme_client_free)
+#include <hsm/defer.h>
 
 static enum hsm_status
 read_directory(struct acme_client *client, struct hsm_reason *why)
 {
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st = acme_client_get(client, client->config.directory_url, &answer, why);
 
     if (st == HSM_OK)

@@ -13,13 +13,11 @@
 #include <acme/json.h>
 #include <acme/jws.h>
 
+#include <hsm/defer.h>
 #include <hsm/use.h>
 
 /* Octets of a MAC key; RFC 7518 section 3.2 requires 32, some CAs give fewer. */
 #define EAB_KEY_MIN 16
-
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
 
 /* ---- external account binding (RFC 8555 section 7.3.4) ---- */
 
@@ -167,7 +165,7 @@ enum hsm_status
 acme_client_account(struct acme_client *client, struct hsm_reason *why)
 {
     DEFER(free) char *request = NULL;
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st = new_account_request(client, &request, why);
 
     if (st == HSM_OK)
@@ -178,7 +176,7 @@ acme_client_account(struct acme_client *client, struct hsm_reason *why)
 enum hsm_status
 acme_client_account_find(struct acme_client *client, struct hsm_reason *why)
 {
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st = ask_new_account(client, "{\"onlyReturnExisting\":true}", &answer, why);
 
     if (acme_client_has_problem(&answer, ACME_ACCOUNT_DOES_NOT_EXIST))
@@ -198,7 +196,7 @@ enum hsm_status
 acme_client_account_read(struct acme_client *client, struct acme_client_account_state *out,
                          struct hsm_reason *why)
 {
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     struct acme_client_account_state state = {.contacts = ""};
     const json_t *contacts;
     const char *status = NULL;
@@ -228,7 +226,7 @@ static enum hsm_status
 change_account(struct acme_client *client, const json_t *request, struct hsm_reason *why)
 {
     DEFER(free) char *text = acme_json_text(request);
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st = text != NULL ? find_once(client, why) : HSM_ERR_NOMEM;
 
     return st == HSM_OK ? acme_client_call_again(client, "account", client->kid, text, &answer, why)
@@ -287,7 +285,7 @@ acme_client_account_rollover(struct acme_client *client, struct hsm_key *new_key
                              struct hsm_reason *why)
 {
     DEFER(free) char *inner = NULL;
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st;
 
     if (client->directory.key_change == NULL)

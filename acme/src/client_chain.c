@@ -5,12 +5,11 @@
 
 #include <openssl/x509.h>
 
+#include <hsm/defer.h>
+
 #include "link_internal.h"
 
 #define ALTERNATES_MAX 8 /* alternate chains of one certificate that are considered */
-
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(char, free)
 
 /* Fetch one chain; the links to alternates stay in `answer`. */
 static enum hsm_status
@@ -35,7 +34,7 @@ take_alternate(struct acme_client *client, const struct acme_client_order *order
                struct certs_chain **chain)
 {
     DEFER(certs_chain_free) struct certs_chain *other = NULL;
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     struct certs_chain *first = *chain;
 
     if (fetch(client, url, &answer, &other, NULL) != HSM_OK ||
@@ -52,7 +51,7 @@ acme_client_download(struct acme_client *client, const struct acme_client_order 
                      const char *url, struct certs_chain **chain, struct hsm_reason *why)
 {
     DEFER(certs_chain_free) struct certs_chain *found = NULL;
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st = fetch(client, url, &answer, &found, why);
     bool taken;
 

@@ -44,8 +44,6 @@ struct acme_answer {
 };
 
 void acme_answer_clear(struct acme_answer *answer);
-#define ANSWER __attribute__((cleanup(acme_answer_clear))) struct acme_answer
-
 /* ---- client_request.c ---- */
 
 /** The key that signs a request. */
@@ -116,7 +114,7 @@ acme_client_download(struct acme_client *client, const struct acme_client_order 
 
 /** How long to wait for an order, and how long until the next poll. */
 struct acme_patience {
-    int64_t deadline_ms; /* CLOCK_MONOTONIC */
+    int64_t deadline_ms; /* hsm_clock_ms() */
     struct acme_backoff backoff;
 };
 

@@ -8,13 +8,11 @@
 
 #include <acme/base64url.h>
 #include <acme/json.h>
+#include <hsm/defer.h>
 
 #define ROUNDS_MAX      64 /* changes of state of one order, at most */
 #define ORDER_PAGES_MAX 256 /* of the account's list of orders that are read */
 #define ORDERS_READ_MAX 256 /* unknown orders that are read in search of a lost one */
-
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
 
 /* One order being processed. */
 struct run {
@@ -76,7 +74,7 @@ respond(const struct run *run, const struct acme_client_challenge *challenge, ch
 static enum hsm_status
 look_again(struct run *run, const char *authz_url, size_t i)
 {
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     struct acme_authz_view authz;
     enum hsm_status st =
         acme_client_call_again(run->client, "authorization", authz_url, "", &answer, NULL);
@@ -96,7 +94,7 @@ answer_challenge(struct run *run, const char *authz_url, const struct acme_authz
 {
     for (size_t i = 0; i < authz->count; i++) {
         DEFER(free) char *payload = NULL;
-        ANSWER answer = {.body = NULL};
+        CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
         enum hsm_status st;
 
         if (!authz->offered[i].is_pending)
@@ -125,7 +123,7 @@ authorize(struct run *run, const char *url)
     bool was_answered = false;
 
     for (int round = 0; round < ROUNDS_MAX; round++) {
-        ANSWER answer = {.body = NULL};
+        CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
         struct acme_authz_view authz;
         bool answered = false;
         enum hsm_status st =
@@ -281,7 +279,7 @@ search_orders(struct run *run, struct acme_answer *answer, bool *found)
         return HSM_OK;
     st = acme_client_replace_text(&url, run->client->orders);
     for (int pages = 0; st == HSM_OK && !*found && pages < ORDER_PAGES_MAX; pages++) {
-        ANSWER page = {.body = NULL};
+        CLEAR_AFTER(acme_answer_clear) struct acme_answer page = {.body = NULL};
 
         st = acme_client_call_again(run->client, "orders", url, "", &page, run->why);
         if (st != HSM_OK)
@@ -418,7 +416,7 @@ begin(struct run *run, struct acme_answer *answer)
 static enum hsm_status
 carry_through(struct run *run, struct certs_chain **chain)
 {
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     bool done = false;
     enum hsm_status st = begin(run, &answer);
 

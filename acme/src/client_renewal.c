@@ -8,12 +8,11 @@
 
 #include <acme/base64url.h>
 #include <certs/cert.h>
+#include <hsm/defer.h>
 
 #define RETRY_MIN_S      60 /* a shorter Retry-After is raised to this */
 #define RETRY_MAX_S      86400 /* a longer one is lowered to this */
 #define RETRY_FALLBACK_S 21600 /* RFC 9773 section 4.3.2: without Retry-After */
-
-DEFINE_DEFER(char, free)
 
 enum hsm_status
 acme_client_certid(const X509 *cert, char **out)
@@ -72,7 +71,7 @@ acme_client_renewal(struct acme_client *client, const X509 *cert, struct acme_cl
                     struct hsm_reason *why)
 {
     DEFER(free) char *url = NULL;
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     struct acme_client_renewal found;
     enum hsm_status st = renewal_url(client, cert, &url, why);
 

@@ -8,15 +8,13 @@
 #include <acme/json.h>
 #include <acme/jws.h>
 
+#include <hsm/defer.h>
 #include <hsm/use.h>
 
 /* After badNonce (RFC 8555 section 6.5): some CAs refuse every second nonce as a test. */
 #define NONCE_TRIES 20
 #define CALL_TRIES  3 /* of a call that fails with a transient error */
 #define CALL_WAIT_S 20 /* bound on the waits between them */
-
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
 
 void
 acme_answer_clear(struct acme_answer *answer)
@@ -111,7 +109,7 @@ acme_client_get(struct acme_client *client, const char *url, struct acme_answer 
 static enum hsm_status
 fetch_nonce(struct acme_client *client, struct hsm_reason *why)
 {
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st = exchange(client,
                                   &(struct acme_http_fetch){.method = "HEAD",
                                                             .url = client->directory.new_nonce,

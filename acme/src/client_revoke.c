@@ -6,9 +6,7 @@
 #include <acme/base64url.h>
 #include <acme/json.h>
 #include <certs/cert.h>
-
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
+#include <hsm/defer.h>
 
 static enum hsm_status
 revocation_payload(const X509 *cert, int reason, char **out)
@@ -36,7 +34,7 @@ acme_client_revoke(struct acme_client *client, const X509 *cert, int reason,
     struct acme_client_signer signer = {.key = certificate_key};
     const char *url = client->directory.revoke_cert;
     DEFER(free) char *payload = NULL;
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st = HSM_OK;
 
     if (url == NULL)

@@ -6,22 +6,15 @@
 
 #include <curl/curl.h>
 
+#include <hsm/clock.h>
+
 #define SLICE_MS 200 /* how often a wait checks whether the client was stopped */
-
-static int64_t
-monotonic_ms(void)
-{
-    struct timespec t = {.tv_sec = 0};
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 void
 acme_patience_start(struct acme_patience *patience, unsigned limit_s)
 {
     *patience = (struct acme_patience){
-        .deadline_ms = monotonic_ms() + (int64_t)limit_s * 1000,
+        .deadline_ms = hsm_clock_ms() + (int64_t)limit_s * 1000,
         .backoff = {.first_ms = ACME_WAIT_FIRST_MS, .longest_ms = ACME_WAIT_LONGEST_MS}};
 }
 
@@ -51,10 +44,10 @@ acme_retry_after_s(const char *value, time_t now)
 static bool
 sleep_ms(const struct acme_client *client, unsigned ms)
 {
-    int64_t until = monotonic_ms() + ms;
+    int64_t until = hsm_clock_ms() + ms;
 
     for (;;) {
-        int64_t left = until - monotonic_ms();
+        int64_t left = until - hsm_clock_ms();
         struct timespec slice = {.tv_nsec = (left < SLICE_MS ? left : SLICE_MS) * 1000000};
 
         if (client->config.stopped != NULL &&
@@ -75,7 +68,7 @@ acme_client_wait(struct acme_client *client, struct acme_patience *patience,
 
     if (asked == 0) /* Retry-After: 0 must not cause a busy loop */
         ms = ACME_WAIT_FIRST_MS / 2;
-    if (ms > patience->deadline_ms - monotonic_ms()) {
+    if (ms > patience->deadline_ms - hsm_clock_ms()) {
         client->retry_after_s = asked > 0 ? (unsigned)asked : 0;
         return hsm_refuse(why, HSM_ERR_BUSY, "the CA is still processing");
     }

@@ -37,9 +37,6 @@ struct reading {
     enum hsm_status status;
 };
 
-DEFINE_DEFER(uint8_t, free)
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
-
 static enum hsm_status
 refuse(struct reading *reading, const char *section, const char *name, const char *what)
 {

@@ -15,12 +15,6 @@
 
 #define METER_S 1 /* between updates of the token's metrics and of sti_ready */
 
-DEFINE_DEFER(char, free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct acme_daemon, acme_daemon_close)
-DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
-DEFINE_DEFER(struct hsm_token_meter, hsm_token_meter_free)
-
 static const struct hsm_metric ready = {"sti_ready", "1: /readyz would say so.", HSM_GAUGE_MIN,
                                         NULL, NULL};
 

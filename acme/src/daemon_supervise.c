@@ -9,10 +9,6 @@
 
 #include "daemon_internal.h"
 
-DEFINE_DEFER(struct acme_http_listener, acme_http_listener_close)
-DEFINE_DEFER(struct hsm_metrics, hsm_metrics_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-
 static const struct hsm_metric worker_events = {
     "sti_worker_events_total", "Worker processes that were started, were ready, stuck, ended.",
     HSM_COUNTER, "event", NULL};

@@ -9,15 +9,13 @@
 #include <jansson.h>
 
 #include <hsm/defer.h>
+#include <hsm/json.h>
 #include <hsm/text.h>
 #include <hsm/time.h>
 
 #define CONFIGURED  "configured" /* the settings of a daemon at its start */
 #define USER_MAX    64 /* octets of a user's name that are recorded */
 #define RECORD_SIZE 4096 /* octets for getpwuid_r() */
-
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(json_t, json_decref)
 
 /* The user from the process's uid: environment variables can be set to anything. */
 static void

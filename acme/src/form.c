@@ -8,8 +8,6 @@
 
 #include <hsm/defer.h>
 
-DEFINE_DEFER(char, free)
-
 /* Decode one octet of a value; false: it is invalid. */
 static bool
 read_octet(const char **at, const char *end, char *out)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <hsm/clock.h>
 #include <hsm/log.h>
 
 #define REFUSED_AT_ONCE 64 /* connections closed in one turn while the server is full */
@@ -57,7 +58,7 @@ accept_one(struct http_server *server, struct sockaddr_storage *from, int *out)
 void
 acme_http_accept_tell(struct http_server *server)
 {
-    time_t now = acme_http_monotonic_s();
+    time_t now = hsm_clock_s();
 
     if (server->refused == 0 || now == server->refused_told)
         return;

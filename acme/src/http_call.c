@@ -7,7 +7,7 @@
 
 #include <openssl/crypto.h>
 
-#include <hsm/metrics.h>
+#include <hsm/clock.h>
 
 static void
 describe_request(struct http_connection *connection, struct acme_http_request *out)
@@ -34,7 +34,7 @@ acme_http_call_init(struct http_call *call, struct http_connection *connection)
     memset(call, 0, sizeof(*call));
     call->connection = connection;
     call->server = connection->server;
-    call->begun_ns = hsm_metric_clock_ns();
+    call->begun_ns = hsm_clock_ns();
     acme_http_response_init(&call->response);
     describe_request(connection, &call->request);
 }

@@ -21,6 +21,7 @@
 #include <hsm/log.h>
 
 #include "address_internal.h"
+#include "defer_internal.h"
 
 #define URL_MAX 2048 /* octets; longer: HSM_ERR_MALFORMED */
 /* Octets of one header of the answer; longer: malformed. */
@@ -48,11 +49,6 @@ struct exchange {
     size_t reply_max;
     bool is_too_large, is_out_of_memory, is_address_refused;
 };
-
-DEFINE_DEFER(struct acme_http_client, acme_http_client_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(CURLU, curl_url_cleanup)
-DEFINE_DEFER(char, curl_free)
 
 static void
 start_curl(void)

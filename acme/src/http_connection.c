@@ -12,6 +12,7 @@
 #include <openssl/crypto.h>
 #include <openssl/ssl.h>
 
+#include <hsm/clock.h>
 #include <hsm/log.h>
 #include <hsm/metrics.h>
 
@@ -19,15 +20,6 @@
 #define INPUT_MAX     (HTTP_REQUEST_MAX + 1) /* including the NUL behind a body */
 #define JOINED_MAX    16384 /* octets of a body that is copied behind the response's head */
 #define DROPPED_TURNS 16 /* number of reads that discard input in one turn */
-
-time_t
-acme_http_monotonic_s(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return now.tv_sec;
-}
 
 /* ---- closing ----------------------------------------------------------- */
 
@@ -216,7 +208,7 @@ write_parts(struct http_connection *connection, const struct iovec *parts, size_
         if (n == HTTP_STREAM_WAITS)
             break;
         sent += (size_t)n;
-        connection->progress = acme_http_monotonic_s();
+        connection->progress = hsm_clock_s();
     }
     return (ssize_t)sent;
 }
@@ -307,7 +299,7 @@ reply(struct http_connection *connection, struct acme_http_response *response, b
     ssize_t sent = HTTP_STREAM_ENDED;
 
     connection->is_replying = true;
-    connection->since = connection->progress = acme_http_monotonic_s();
+    connection->since = connection->progress = hsm_clock_s();
     loop->replying++;
     if (loop->is_stopping || loop->is_draining)
         connection->persistence = HTTP_CLOSES;
@@ -587,7 +579,7 @@ read_on(struct http_connection *connection)
             return;
         }
         input->len += (size_t)n;
-        connection->progress = acme_http_monotonic_s();
+        connection->progress = hsm_clock_s();
     } while (use_input(connection) && ((size_t)n == room || acme_http_stream_has_more(connection)));
 }
 
@@ -662,7 +654,7 @@ make_connection(struct http_connection *connection, struct http_server *server, 
 
     connection->server = server;
     connection->fd = fd;
-    connection->since = connection->progress = acme_http_monotonic_s();
+    connection->since = connection->progress = hsm_clock_s();
     connection->peer.uid = -1;
     connection->peer.is_local = server->is_unix;
     acme_http_parser_reset(&connection->parser);
@@ -698,7 +690,7 @@ static void
 close_some(struct http_server *server, bool (*is_to_end)(const struct http_connection *, time_t))
 {
     struct http_connection *connection, *following;
-    time_t now = acme_http_monotonic_s();
+    time_t now = hsm_clock_s();
 
     for (connection = TAILQ_FIRST(&server->connections); connection != NULL;
          connection = following) {

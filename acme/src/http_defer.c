@@ -1,7 +1,7 @@
 /* http_defer.c - the deferred part of quick calls, run in the loop or in a thread of its own. */
 #include "http_loop_internal.h"
 
-#include <hsm/metrics.h>
+#include <hsm/clock.h>
 
 #define BATCH     8 /* calls whose responses are sent together: repeating the same step is faster */
 #define BATCH_MAX 32 /* of the thread: the first response waits for the last call */
@@ -23,7 +23,7 @@ acme_http_defer(struct acme_http_response *response, const struct acme_http_rest
 static bool
 is_long_ago(int64_t then_ns)
 {
-    return hsm_metric_clock_ns() - then_ns > WATCH_MS * INT64_C(1000000);
+    return hsm_clock_ns() - then_ns > WATCH_MS * HSM_NS_PER_MS;
 }
 
 /* ---- the thread ---- */
@@ -38,7 +38,7 @@ run_first(struct acme_http_loop *loop)
 
     STAILQ_REMOVE_HEAD(&later->queue, next);
     later->queue_len--;
-    later->since_ns = hsm_metric_clock_ns();
+    later->since_ns = hsm_clock_ns();
     loop->running++;
     pthread_mutex_unlock(&loop->mutex);
     acme_http_handle(call);
@@ -111,7 +111,7 @@ do_batch(struct acme_http_loop *loop)
 {
     struct http_later *later = &loop->later;
     struct http_calls batch = STAILQ_HEAD_INITIALIZER(batch);
-    int64_t begun_ns = hsm_metric_clock_ns();
+    int64_t begun_ns = hsm_clock_ns();
     bool waited = false;
     struct http_call *call;
 

@@ -32,7 +32,6 @@
 
 DEFINE_DEFER(SSL_CTX, SSL_CTX_free)
 DEFINE_DEFER(struct addrinfo, freeaddrinfo)
-DEFINE_DEFER(struct acme_http_listener, acme_http_listener_close)
 
 static enum hsm_status
 cannot_listen(const char *address, const char *what, int fd)

@@ -37,7 +37,6 @@
 #include "http_internal.h"
 
 #define HTTP_THREADS_MAX 64
-#define HTTP_S_NS        INT64_C(1000000000)
 #define HTTP_SCRATCH     32768 /* octets read at once */
 #define HTTP_SEEN        64 /* cached series of metrics, a power of two */
 #define HTTP_KEPT_MAX    67108864 /* octets of unsent responses that a loop keeps */
@@ -258,9 +257,6 @@ void acme_http_accept_stop(struct http_server *server);
 void acme_http_accept_tell(struct http_server *server);
 
 /* ---- http_connection.c ---- */
-
-/** Seconds of a monotonic clock. */
-time_t acme_http_monotonic_s(void);
 
 /** Serve an accepted socket, which is taken over; `from` is the peer's address. */
 void acme_http_connection_open(struct http_server *server, int fd, const struct sockaddr *from);

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <hsm/clock.h>
 #include <hsm/log.h>
 #include <hsm/metrics.h>
 
@@ -94,7 +95,7 @@ void
 acme_http_observe_call(const struct http_call *call, const char *note)
 {
     const char *route = call->response.route != NULL ? call->response.route : NO_ROUTE;
-    double seconds = (double)(hsm_metric_clock_ns() - call->begun_ns) / 1e9;
+    double seconds = (double)(hsm_clock_ns() - call->begun_ns) / 1e9;
     /* 503 is intentional; every other 5xx is logged */
     bool is_fault = call->response.status >= 500 && call->response.status != 503;
     enum hsm_log_level level = is_fault ? HSM_LOG_WARNING : HSM_LOG_INFO;

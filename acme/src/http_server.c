@@ -25,8 +25,6 @@
 #define SWEEP_S_MAX       2 /* seconds between two checks of the connections */
 #define DESCRIPTORS_SHARE 4 /* a server's connections use 1/4 of the descriptors */
 
-DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
-
 static bool
 has_connections(const struct acme_http_loop *loop)
 {

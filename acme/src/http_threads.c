@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <hsm/clock.h>
 #include <hsm/log.h>
 
 void
@@ -110,7 +111,7 @@ handler_thread(void *context)
         if (loop->threads_end)
             break;
         loop->running++;
-        loop->busy_since[self] = acme_http_monotonic_s();
+        loop->busy_since[self] = hsm_clock_s();
         if (!STAILQ_EMPTY(&loop->due))
             run_tick(loop);
         else
@@ -230,7 +231,7 @@ acme_http_threads_end(struct acme_http_loop *loop)
 time_t
 acme_http_threads_longest_s(struct acme_http_loop *loop)
 {
-    time_t now = acme_http_monotonic_s();
+    time_t now = hsm_clock_s();
     time_t since = now;
 
     pthread_mutex_lock(&loop->mutex);
@@ -238,8 +239,8 @@ acme_http_threads_longest_s(struct acme_http_loop *loop)
         if (loop->busy_since[i] != 0 && loop->busy_since[i] < since)
             since = loop->busy_since[i];
     }
-    if (loop->later.since_ns != 0 && loop->later.since_ns / HTTP_S_NS < since)
-        since = loop->later.since_ns / HTTP_S_NS;
+    if (loop->later.since_ns != 0 && loop->later.since_ns / HSM_NS_PER_S < since)
+        since = loop->later.since_ns / HSM_NS_PER_S;
     pthread_mutex_unlock(&loop->mutex);
     return now - since;
 }

@@ -34,10 +34,6 @@ struct parts {
     size_t header_len, payload_len, signature_len;
 };
 
-DEFINE_DEFER(struct acme_jws, acme_jws_free)
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
-
 static enum hsm_status
 decode_part(const char *name, const char *text, size_t len, size_t max, uint8_t **out,
             size_t *out_len, struct hsm_reason *why)

@@ -19,8 +19,6 @@
 #define WHAT_MAX     31 /* characters */
 #define SUBJECT_SIZE (WHAT_MAX + 1 + ACME_LIMIT_WHOM_MAX + 1)
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 static void
 format_subject(const struct acme_limit *limit, const char *whom, char out[SUBJECT_SIZE])
 {

@@ -10,8 +10,6 @@
 #define JSON       "application/json"
 #define EXPOSITION "text/plain; version=0.0.4; charset=utf-8"
 
-DEFINE_DEFER(char, free)
-
 static void
 respond(const struct acme_operations *operations, struct acme_http_response *response, int status,
         json_t *answer)

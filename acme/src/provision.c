@@ -1,4 +1,4 @@
-/* provision.c - keys and certificates of the daemons, made once and kept. */
+/* provision.c - keys, certificates and configuration of our daemons, made once and kept. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <acme/provision.h>
@@ -19,46 +19,29 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+#include <acme/store.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/process.h>
 
+#include "defer_internal.h"
+
 #define DAY_S                 86400
 #define TLS_ROOT_VALID_DAYS   7300
 #define TLS_SERVER_VALID_DAYS 397
-#define PROVISION_NAMES_MAX   16 /* DNS names, and as many addresses, of one TLS certificate */
+#define PROVISION_NAMES_MAX   16 /* of one TLS certificate: DNS names, and as many IP addresses */
 #define PROVISION_HOST_MAX    255
 #define COMMON_NAME_MAX       64 /* octets: ub-common-name, RFC 5280 appendix A.1 */
 
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(X509, X509_free)
-DEFINE_DEFER(CURLU, curl_url_cleanup)
-DEFINE_DEFER(char, curl_free)
-
-DEFINE_DEFER(char, free)
+/* ---- names and places ---- */
 
 enum hsm_status
-acme_provision_dir(const char *dir)
+acme_provision_dir(const char *dir, mode_t mode)
 {
-    if (mkdir(dir, 0755) == 0 || errno == EEXIST)
+    if (mkdir(dir, mode) == 0 || errno == EEXIST)
         return HSM_OK;
     hsm_log(HSM_LOG_ERROR, "%s: %s", dir, strerror(errno));
     return HSM_ERR_IO;
-}
-
-char *
-acme_provision_source(const char *source)
-{
-    const char *path = strncmp(source, "file:", 5) == 0 ? source + 5 : source;
-    DEFER(free) char *absolute = NULL;
-    char *out = NULL;
-
-    if (strncmp(source, "file:", 5) != 0 &&
-        (strchr(source, '/') == NULL || strncmp(source, "credential:", 11) == 0))
-        return strdup(source);
-    absolute = realpath(path, NULL); /* a missing file is reported when the source is read */
-    return asprintf(&out, "file:%s", absolute != NULL ? absolute : path) < 0 ? NULL : out;
 }
 
 char *
@@ -77,16 +60,6 @@ acme_provision_path(const char *dir, const char *name)
     char *path = NULL;
 
     return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
-}
-
-bool
-acme_config_value_is_safe(const char *value)
-{
-    for (const char *c = value; *c != '\0'; c++) {
-        if (iscntrl((unsigned char)*c))
-            return false;
-    }
-    return *value != '\0' && strstr(value, " ;") == NULL && value[0] != ' ';
 }
 
 /* ---- certificates ---- */
@@ -395,15 +368,134 @@ acme_provision_tls(struct hsm_token *token, const struct acme_provision_tls *tls
                                 &names);
 }
 
-enum hsm_status
-acme_provision_config(const char *path, const char *text, bool *written)
-{
-    enum hsm_status st = HSM_OK;
-    bool there = access(path, F_OK) == 0;
+/* ---- the store and the configuration ---- */
 
+enum hsm_status
+acme_provision_store(const char *dir, const char *name, const char *const *migrations)
+{
+    DEFER(free) char *path = acme_provision_path(dir, name);
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+
+    return path != NULL ? acme_store_open(path, migrations, &store) : HSM_ERR_NOMEM;
+}
+
+/* False: out of memory. *out stays NULL if `source` is NULL. */
+static bool
+take_source(const char *source, char **out)
+{
+    DEFER(free) char *absolute = NULL;
+    const char *path = source;
+
+    if (source == NULL)
+        return true;
+    if (strncmp(source, "file:", 5) == 0)
+        path += 5;
+    else if (strchr(source, '/') == NULL || strncmp(source, "credential:", 11) == 0)
+        return (*out = strdup(source)) != NULL;
+    absolute = realpath(path, NULL); /* a missing file is reported when the secret is read */
+    if (asprintf(out, "file:%s", absolute != NULL ? absolute : path) < 0)
+        *out = NULL;
+    return *out != NULL;
+}
+
+enum hsm_status
+acme_provision_sources_take(const char *pin, const char *password, const char *api_key,
+                            struct acme_provision_sources *out)
+{
+    return take_source(pin, &out->pin) && take_source(password, &out->password) &&
+                   take_source(api_key, &out->api_key)
+               ? HSM_OK
+               : HSM_ERR_NOMEM;
+}
+
+void
+acme_provision_sources_clear(struct acme_provision_sources *sources)
+{
+    free(sources->pin);
+    free(sources->password);
+    free(sources->api_key);
+}
+
+/* The parser strips blanks, and a ';' behind a blank or at the start begins a comment. */
+static bool
+value_can_stand(const char *value)
+{
+    for (const char *c = value; *c != '\0'; c++) {
+        if (iscntrl((unsigned char)*c))
+            return false;
+    }
+    return *value != '\0' && *value != ' ' && *value != ';' && strstr(value, " ;") == NULL;
+}
+
+static enum hsm_status
+check_lines(const struct acme_provision_line *lines)
+{
+    for (const struct acme_provision_line *line = lines; line->section != NULL; line++) {
+        if (line->value == NULL || value_can_stand(line->value))
+            continue;
+        hsm_log(HSM_LOG_ERROR, "%s: this value cannot stand in a configuration file", line->name);
+        return HSM_ERR_USAGE;
+    }
+    return HSM_OK;
+}
+
+static void
+write_lines(FILE *to, const struct acme_provision_line *lines)
+{
+    const char *section = "";
+
+    for (const struct acme_provision_line *line = lines; line->section != NULL; line++) {
+        if (line->value == NULL)
+            continue;
+        if (strcmp(line->section, section) != 0)
+            fprintf(to, "\n[%s]\n", line->section);
+        section = line->section;
+        if (line->name != NULL)
+            fprintf(to, "%s = %s\n", line->name, line->value);
+        else
+            fprintf(to, "# %s\n", line->value);
+    }
+}
+
+enum hsm_status
+acme_provision_config_text(const char *program, const struct acme_provision_line *lines, char **out)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *to;
+    enum hsm_status st = check_lines(lines);
+
+    if (st != HSM_OK)
+        return st;
+    to = open_memstream(&text, &len);
+    if (to == NULL)
+        return HSM_ERR_NOMEM;
+    fprintf(to, "# Written by %s init, and never again: edit it. All keys: %s --help\n", program,
+            program);
+    write_lines(to, lines);
+    if (fclose(to) != 0) {
+        free(text);
+        return HSM_ERR_NOMEM;
+    }
+    *out = text;
+    return HSM_OK;
+}
+
+enum hsm_status
+acme_provision_config(const char *dir, const char *name, const char *text)
+{
+    DEFER(free) char *path = acme_provision_path(dir, name);
+    enum hsm_status st = HSM_OK;
+    bool there;
+
+    if (path == NULL)
+        return HSM_ERR_NOMEM;
+    there = access(path, F_OK) == 0;
     if (!there)
         st = hsm_file_write(path, text, strlen(text), 0644);
-    if (st == HSM_OK)
-        *written = !there;
+    if (st == HSM_OK) {
+        printf("%s: %s\n", path, there ? "kept as it was" : "written");
+        fflush(stdout);
+    }
     return st;
 }

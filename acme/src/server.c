@@ -21,9 +21,7 @@
 
 #define VERDICTS_MAX 128 /* kept: paths of SPC tokens' signers */
 
-DEFINE_DEFER(struct acme_server, acme_server_free)
 DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
-DEFINE_DEFER(char, free)
 
 /* ---- shared by the handlers ---- */
 

@@ -14,11 +14,10 @@
 #include <acme/events.h>
 #include <acme/json.h>
 #include <acme/jwk.h>
+#include <hsm/defer.h>
 #include <hsm/log.h>
 
-DEFINE_DEFER(struct acme_jws, acme_jws_free)
-DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
-DEFINE_DEFER(char, free)
+#include "defer_internal.h"
 
 /* ---- the account object (RFC 8555 section 7.1.2) ---- */
 
@@ -171,8 +170,6 @@ account_texts_clear(struct account_texts *texts)
     free(texts->binding);
 }
 
-#define ACCOUNT_TEXTS __attribute__((cleanup(account_texts_clear))) struct account_texts
-
 static enum hsm_status
 make_texts(struct acme_call *call, struct account_texts *texts)
 {
@@ -197,7 +194,7 @@ static enum hsm_status
 insert_account(struct acme_call *call, const char *thumbprint, const char *external, time_t *wait_s)
 {
     struct acme_store *store = call->server->config.store;
-    ACCOUNT_TEXTS texts = {.jwk = NULL};
+    CLEAR_AFTER(account_texts_clear) struct account_texts texts = {.jwk = NULL};
     char address[ACME_ADDRESS_MAX + 1];
     enum hsm_status st = make_texts(call, &texts);
 

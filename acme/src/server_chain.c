@@ -14,12 +14,10 @@
 #include <certs/cert.h>
 #include <hsm/log.h>
 
+#include "defer_internal.h"
+
 #define MEDIA_TYPE   "application/pem-certificate-chain"
 #define HOSTED_CACHE "public, max-age=86400" /* a chain never changes; ATIS-1000074: a day */
-
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(X509, X509_free)
-DEFINE_DEFER(char, free)
 
 enum hsm_status
 acme_chain_without_root(const struct certs_chain *chain, struct certs_chain **out)

@@ -12,11 +12,6 @@
 #include <hsm/log.h>
 #include <hsm/time.h>
 
-DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-DEFINE_DEFER(char, free)
-
 json_t *
 acme_challenge_object(const struct acme_server *server,
                       const struct acme_challenge_state *challenge)

@@ -16,14 +16,12 @@
 
 #include <acme/http_client.h>
 #include <certs/crl.h>
+#include <hsm/clock.h>
 #include <hsm/log.h>
-#include <hsm/metrics.h>
 
 #define FETCH_MS 5000
 #define TAKE_NS  INT64_C(5000000000) /* spent at a time */
 #define BATCH    500 /* entries per transaction */
-
-DEFINE_DEFER(struct certs_crl, certs_crl_free)
 
 enum hsm_status
 acme_crl_fetch(const struct acme_server_config *config, struct certs_crl **out,
@@ -90,13 +88,13 @@ forget(struct acme_server *server)
 void
 acme_crl_go_on(struct acme_server *server, time_t now)
 {
-    int64_t until = hsm_metric_clock_ns() + TAKE_NS;
+    int64_t until = hsm_clock_ns() + TAKE_NS;
     enum hsm_status st = HSM_OK;
 
     if (server->crl == NULL)
         return;
     while (st == HSM_OK && server->crl_next < certs_crl_len(server->crl) &&
-           hsm_metric_clock_ns() < until) {
+           hsm_clock_ns() < until) {
         size_t end = end_of_batch(server);
 
         st = take_batch(server, end, now);

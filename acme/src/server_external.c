@@ -26,12 +26,10 @@
 #include <acme/jwk.h>
 #include <hsm/log.h>
 
+#include "defer_internal.h"
+
 #define KEY_LEN      32 /* random octets: the length of SHA-256 (RFC 7518 section 3.2) */
 #define PATH_MAX_LEN 4095 /* characters */
-
-DEFINE_DEFER(struct acme_jws, acme_jws_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 
 /* An identifier is also a file name. */
 static bool

@@ -16,8 +16,6 @@
 
 #define KEY_COMPROMISE 1 /* RFC 5280 section 5.3.1 */
 
-DEFINE_DEFER(struct certs_csr, certs_csr_free)
-
 /* ---- checking the CSR ---- */
 
 static bool

@@ -121,9 +121,6 @@ struct acme_call {
     char nonce[ACME_ID_LEN + 1]; /* the fresh nonce of the response; "" before there is one */
 };
 
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 /* ---- server_observe.c ---- */
 
 enum acme_issuance_outcome {

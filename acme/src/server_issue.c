@@ -25,11 +25,9 @@
 #include <hsm/log.h>
 #include <hsm/use.h>
 
-#define FOREIGN_KEPT_S 300 /* an intent under another configuration is kept this long */
+#include "defer_internal.h"
 
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
-DEFINE_DEFER(char, free)
+#define FOREIGN_KEPT_S 300 /* an intent under another configuration is kept this long */
 
 /* ---- the intent ---- */
 

@@ -16,6 +16,7 @@
 
 #include <acme/jwk.h>
 #include <hsm/es256.h>
+#include <hsm/json.h>
 #include <hsm/log.h>
 
 #include "store_internal.h"

@@ -11,6 +11,9 @@
 #include <acme/base64url.h>
 #include <acme/json.h>
 #include <certs/cert.h>
+#include <hsm/defer.h>
+
+#include "defer_internal.h"
 
 #define RENEW_FROM_PERCENT  66 /* of a certificate's lifetime */
 #define RENEW_UNTIL_PERCENT 83
@@ -18,8 +21,6 @@
 #define MAX_AGE             "300" /* seconds: after a revocation, clients must renew soon */
 #define KEY_COMPROMISE      1 /* RFC 5280 section 5.3.1 */
 #define KEY_ID_MAX          64 /* octets of an authorityKeyIdentifier */
-
-DEFINE_DEFER(X509, X509_free)
 
 /* ---- certificate identifiers (RFC 9773 section 4.1) ---- */
 
@@ -34,8 +35,6 @@ certificate_id_clear(struct certificate_id *id)
     free(id->key_id);
     free(id->serial);
 }
-
-#define CERTIFICATE_ID __attribute__((cleanup(certificate_id_clear))) struct certificate_id
 
 static enum hsm_status
 certificate_id_parse(const char *text, struct certificate_id *out)
@@ -165,7 +164,7 @@ is_within_limit(struct acme_call *call)
 void
 acme_renewal_info(struct acme_call *call)
 {
-    CERTIFICATE_ID id = {.key_id = NULL};
+    CLEAR_AFTER(certificate_id_clear) struct certificate_id id = {.key_id = NULL};
     struct renewable cert = {.rows = NULL};
     enum hsm_status st;
 
@@ -211,7 +210,7 @@ may_replace(struct acme_call *call, const struct renewable *cert, const char *sp
 bool
 acme_replaces_take(struct acme_call *call, const json_t *payload, const char *spc, const char **out)
 {
-    CERTIFICATE_ID id = {.key_id = NULL};
+    CLEAR_AFTER(certificate_id_clear) struct certificate_id id = {.key_id = NULL};
     struct renewable cert = {.rows = NULL};
     struct hsm_reason why = {""};
     const char *text = NULL;

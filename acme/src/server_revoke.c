@@ -29,6 +29,8 @@
 #include <hsm/log.h>
 #include <hsm/time.h>
 
+#include "defer_internal.h"
+
 #define OPERATOR           "operator" /* requester of revocations by the operator */
 #define REASON_MAX         6 /* certificateHold: the last one that applies to end entities */
 #define KEY_COMPROMISE     1 /* RFC 5280 section 5.3.1 */
@@ -37,10 +39,6 @@
 #define FORWARD_FIRST_S    15 /* after a failed attempt; doubled ... */
 #define FORWARD_LONGEST_S  300 /* ... up to this */
 #define FORWARD_DOUBLINGS  5
-
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-DEFINE_DEFER(X509, X509_free)
-DEFINE_DEFER(char, free)
 
 /* ---- which certificate, and why ---- */
 

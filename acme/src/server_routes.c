@@ -7,7 +7,7 @@
 
 #include <openssl/evp.h>
 
-#include <hsm/metrics.h>
+#include <hsm/clock.h>
 
 #define BRIEF_NS    INT64_C(5000000) /* a longer request is not brief */
 #define LONG_FACTOR 100 /* times its duration: how long requests do not count as brief after it */
@@ -251,7 +251,7 @@ add_nonce(struct acme_call *call)
 static void
 note_time(struct acme_server *server, int64_t begun)
 {
-    int64_t now = hsm_metric_clock_ns(), took = now - begun;
+    int64_t now = hsm_clock_ns(), took = now - begun;
     int64_t until = now + LONG_FACTOR * took, before = atomic_load(&server->long_until);
 
     while (took > BRIEF_NS && before < until &&
@@ -269,7 +269,7 @@ handle_acme(struct acme_server *server, const struct acme_http_request *request,
         .response = response,
         .now = acme_server_now(server),
     };
-    int64_t begun = hsm_metric_clock_ns();
+    int64_t begun = hsm_clock_ns();
 
     dispatch(&call);
     add_nonce(&call);
@@ -305,7 +305,7 @@ is_brief(void *context, enum acme_http_method method, const char *path)
 
     (void)method;
     return route != NULL && !has(route, WAITS) && !acme_store_is_remote(server->config.store) &&
-           atomic_load(&server->long_until) < hsm_metric_clock_ns();
+           atomic_load(&server->long_until) < hsm_clock_ns();
 }
 
 /* Requests that depend on another server do not hold up those that do not: orders, nonces,

@@ -7,8 +7,6 @@
 #include <acme/events.h>
 #include <certs/cert.h>
 
-DEFINE_DEFER(char, free)
-
 /* Separated by blanks; NULL: out of memory. */
 static char *
 join(const char *const *texts)

@@ -12,8 +12,6 @@
 
 #include <openssl/evp.h>
 
-DEFINE_DEFER(char, free)
-
 /* A parser may leave a note in the reason even when it succeeds: clear it. */
 static enum hsm_status
 settle(enum hsm_status st, struct hsm_reason *why)

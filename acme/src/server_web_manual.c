@@ -17,6 +17,7 @@
 
 #include <acme/base64url.h>
 #include <certs/cert.h>
+#include <hsm/defer.h>
 #include <hsm/log.h>
 
 #define FORM_TYPE "application/x-www-form-urlencoded"
@@ -29,16 +30,10 @@ enum form {
     FORM_FIELDS
 };
 
-#define FIELDS __attribute__((cleanup(clear_fields))) struct acme_form_field
-
 static void clear_fields(struct acme_form_field (*fields)[FORM_FIELDS])
 {
     acme_form_clear(*fields, FORM_FIELDS);
 }
-
-#define CHECKED __attribute__((cleanup(acme_web_checked_clear))) struct acme_web_checked
-
-DEFINE_DEFER(char, free)
 
 /* ---- the form ---- */
 
@@ -308,8 +303,8 @@ show_preview(struct acme_web_call *call, const struct acme_form_field fields[FOR
 void
 acme_web_preview(struct acme_web_call *call)
 {
-    FIELDS fields[FORM_FIELDS] = {{.name = NULL}};
-    CHECKED checked = {.csr = NULL};
+    CLEAR_AFTER(clear_fields) struct acme_form_field fields[FORM_FIELDS] = {{.name = NULL}};
+    CLEAR_AFTER(acme_web_checked_clear) struct acme_web_checked checked = {.csr = NULL};
 
     if (count_look(call) && read_form(call, fields) && check(call, fields, &checked))
         show_preview(call, fields, &checked);
@@ -439,7 +434,7 @@ complete(struct acme_web_call *call, const struct acme_web_checked *checked, con
 static void
 look_again(struct acme_web_call *call, const struct acme_form_field fields[FORM_FIELDS])
 {
-    CHECKED checked = {.csr = NULL};
+    CLEAR_AFTER(acme_web_checked_clear) struct acme_web_checked checked = {.csr = NULL};
 
     if (check(call, fields, &checked))
         acme_web_fault(call, HSM_ERR_BUSY);
@@ -448,8 +443,8 @@ look_again(struct acme_web_call *call, const struct acme_form_field fields[FORM_
 void
 acme_web_issue(struct acme_web_call *call)
 {
-    FIELDS fields[FORM_FIELDS] = {{.name = NULL}};
-    CHECKED checked = {.csr = NULL};
+    CLEAR_AFTER(clear_fields) struct acme_form_field fields[FORM_FIELDS] = {{.name = NULL}};
+    CLEAR_AFTER(acme_web_checked_clear) struct acme_web_checked checked = {.csr = NULL};
     struct placing placing = {.checked = &checked};
     enum hsm_status st;
 

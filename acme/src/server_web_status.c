@@ -16,8 +16,6 @@
 #define SHOWN_MAX   50 /* rows of a table */
 #define CRL_FRESH_S 60 /* for how long a fetched CRL is shown */
 
-DEFINE_DEFER(struct certs_crl, certs_crl_free)
-
 /* ---- tables ---- */
 
 struct table {

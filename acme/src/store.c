@@ -29,10 +29,6 @@ struct acme_store {
     bool has_failed; /* a statement of the transaction has failed: no other may run in it */
 };
 
-DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(char, free)
-
 /* FNV-1a */
 uint32_t
 acme_store_text_hash(const char *text)

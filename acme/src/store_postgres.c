@@ -40,10 +40,6 @@
     "BEGIN READ WRITE; SELECT pg_advisory_xact_lock(hashtext('sti-hsm store'));"                   \
     "CREATE TABLE IF NOT EXISTS store_version (version BIGINT NOT NULL); COMMIT"
 
-DEFINE_DEFER(PGresult, PQclear)
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(char, free)
-
 /* ---- statements ---- */
 
 /* Replace each "?" by "$1" and so on; no literal has a "?". *count receives their number. */

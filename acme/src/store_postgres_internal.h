@@ -5,9 +5,13 @@
 
 #include <libpq-fe.h>
 
+#include <hsm/defer.h>
+
 #include "store_internal.h"
 
 #define POSTGRES_STATEMENTS_MAX 256 /* prepared statements kept, a power of two */
+
+DEFINE_DEFER(PGresult, PQclear)
 
 struct postgres {
     PGconn *connection;
@@ -30,5 +34,6 @@ enum hsm_status acme_postgres_reconnect(struct postgres *postgres);
 /** As in struct store_backend. */
 enum hsm_status acme_postgres_open_reader(const char *uri, void **out);
 void acme_postgres_close(void *db);
+DEFINE_DEFER(struct postgres, acme_postgres_close)
 
 #endif

@@ -15,9 +15,7 @@
     "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5;"                               \
     "SET tcp_keepalives_count = 3; SET default_transaction_read_only = on"
 
-DEFINE_DEFER(PGresult, PQclear)
 DEFINE_DEFER(PQconninfoOption, PQconninfoFree)
-DEFINE_DEFER(struct postgres, acme_postgres_close)
 
 /* ---- faults ---- */
 

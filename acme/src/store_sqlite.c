@@ -12,6 +12,7 @@
 #include <sqlite3.h>
 #include <sys/stat.h>
 
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
@@ -30,13 +31,12 @@
 
 struct sqlite {
     sqlite3 *db;
-    int64_t busy_since_ms; /* of CLOCK_MONOTONIC */
+    int64_t busy_since_ms; /* hsm_clock_ms() */
     sqlite3_stmt *statements[STATEMENTS_MAX]; /* by hash of their text */
 };
 
 static void sqlite_close(void *db);
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct sqlite, sqlite_close)
 
 /* Map SQLite's result to a status; errors are logged once, with the statement but never with bound
@@ -406,11 +406,9 @@ static int
 wait_for_writer(void *context, int tries)
 {
     struct sqlite *sqlite = context;
-    struct timespec now, pause = {0, tries < BUSY_SHORT_TRIES ? BUSY_SHORT_NS : BUSY_LONG_NS};
-    int64_t now_ms;
+    struct timespec pause = {0, tries < BUSY_SHORT_TRIES ? BUSY_SHORT_NS : BUSY_LONG_NS};
+    int64_t now_ms = hsm_clock_ms();
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
     if (tries == 0)
         sqlite->busy_since_ms = now_ms;
     if (now_ms - sqlite->busy_since_ms >= STORE_BUSY_MS)

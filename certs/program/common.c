@@ -15,9 +15,6 @@
 #include <hsm/time.h>
 #include <hsm/uri.h>
 
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
-
 enum hsm_status
 tell(enum hsm_status st, const char *what, const struct hsm_reason *why)
 {

@@ -18,11 +18,6 @@
 #define HOURS     24 /* daily (ATIS-1000080) */
 #define HOURS_MAX 8784
 
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct certs_crl, certs_crl_free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
-
 const char crl_verify_more[] =
     "--previous is a CRL that was good before: one that is older than it is a rollback.\n"
     "Exit status 0: good; 1: not good, or not readable.\n";

@@ -28,10 +28,6 @@
 #define SHAKEN_CN_MAX (sizeof("SHAKEN ") + CERTS_SPC_MAX)
 
 DEFINE_DEFER(X509, X509_free)
-DEFINE_DEFER(struct certs_constraints, certs_constraints_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
 
 const char issue_more[] =
     "Profiles, by ATIS-1000080 v005:\n"

@@ -27,7 +27,6 @@ lint_certs_free(lint_certs *certs)
 
 DEFINE_DEFER(BIO, BIO_free_all)
 DEFINE_DEFER(lint_certs, lint_certs_free)
-DEFINE_DEFER(struct certs_lint, certs_lint_free)
 
 const char lint_more[] =
     "FILE holds PEM certificates, or one in DER, and is judged by itself: no signature, "

@@ -15,8 +15,6 @@
 
 #define ENTRIES_MAX (3 * OPTION_TIMES_MAX)
 
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-
 const char tnauthlist_more[] =
     "Writes the DER of a TNAuthorizationList (RFC 8226). A certificate of numbers can name the\n"
     "HTTPS URL that serves it as application/tnauthlist: `issue --tnauthlist-url`. With --out a\n"

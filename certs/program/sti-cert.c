@@ -14,8 +14,6 @@
 #include "scope.h"
 #include "verify.h"
 
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-
 static enum hsm_status
 show(const struct arguments *arguments)
 {

@@ -15,10 +15,6 @@
 #include "common.h"
 #include "crl.h"
 
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct certs_crl, certs_crl_free)
-DEFINE_DEFER(struct certs_path, certs_path_free)
-
 const char verify_more[] =
     "CHAIN holds the end entity first, or else as the only certificate that is no CA; the others\n"
     "may be in any order. Purposes: sti, an end entity that signs calls; pa-signing, SPC tokens\n"

@@ -12,11 +12,6 @@
 #include "der_internal.h"
 #include "x509_internal.h"
 
-DEFINE_DEFER(ASN1_INTEGER, ASN1_INTEGER_free)
-DEFINE_DEFER(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free)
-DEFINE_DEFER(BIO, BIO_free_all)
-DEFINE_DEFER(CRL_DIST_POINTS, CRL_DIST_POINTS_free)
-
 enum hsm_status
 certs_cert_parse_der(const uint8_t *der, size_t len, X509 **out, struct hsm_reason *why)
 {

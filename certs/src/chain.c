@@ -23,8 +23,6 @@ struct certs_chain {
     time_t latest_start;
 };
 
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-
 enum hsm_status
 certs_chain_new(struct certs_chain **out)
 {

@@ -24,8 +24,6 @@ struct certs_constraints {
     size_t der_len;
 };
 
-DEFINE_DEFER(struct certs_constraints, certs_constraints_free)
-
 static const char *const forms[] = {
     [CERTS_CONSTRAINTS_JWT] = "JWTClaimConstraints",
     [CERTS_CONSTRAINTS_ENHANCED] = "EnhancedJWTClaimConstraints",

@@ -13,10 +13,6 @@
 #define NUMBER_MAX         20 /* octets of a cRLNumber, RFC 5280 section 5.2.3 */
 #define ISSUERS_REMEMBERED 64 /* at most this many names are compared with an entry's */
 
-DEFINE_DEFER(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free)
-DEFINE_DEFER(CRL_DIST_POINTS, CRL_DIST_POINTS_free)
-DEFINE_DEFER(struct certs_crl, certs_crl_free)
-
 /* -- reading ----------------------------------------------------------------------------------- */
 
 /* RFC 5280 sections 5.2 and 5.3: an unknown critical extension makes the CRL unusable. */

@@ -14,11 +14,9 @@
  * adds has less than 256 octets. */
 #define TBS_MAX ((CERTS_CRL_MAX - 64) / 65 * 48 - 256)
 
-DEFINE_DEFER(ASN1_INTEGER, ASN1_INTEGER_free)
 DEFINE_DEFER(ASN1_TIME, ASN1_TIME_free)
 DEFINE_DEFER(ISSUING_DIST_POINT, ISSUING_DIST_POINT_free)
 DEFINE_DEFER(X509_REVOKED, X509_REVOKED_free)
-DEFINE_DEFER(struct certs_crl, certs_crl_free)
 
 static enum hsm_status
 add_number(X509_EXTENSIONS **exts, uint64_t number)

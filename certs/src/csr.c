@@ -35,10 +35,8 @@ struct request {
     struct der_reader signature; /* content of the BIT STRING */
 };
 
-DEFINE_DEFER(BASIC_CONSTRAINTS, BASIC_CONSTRAINTS_free)
 DEFINE_DEFER(X509_ATTRIBUTE, X509_ATTRIBUTE_free)
 DEFINE_DEFER(X509_REQ, X509_REQ_free)
-DEFINE_DEFER(struct certs_csr, certs_csr_free)
 
 static enum hsm_status
 refuse_usage(enum hsm_status st, const struct hsm_reason *why)

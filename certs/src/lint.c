@@ -13,8 +13,6 @@
 #include "lint_internal.h"
 #include "x509_internal.h"
 
-DEFINE_DEFER(struct certs_lint, certs_lint_free)
-
 static bool
 is_in_force(const struct certs_lint_rule *rule, const struct lint_view *view)
 {

@@ -12,9 +12,6 @@
 #define KEY_CERT_SIGN     (1U << 5)
 #define CRL_SIGN          (1U << 6)
 
-DEFINE_DEFER(ASN1_OBJECT, ASN1_OBJECT_free)
-DEFINE_DEFER(CRL_DIST_POINTS, CRL_DIST_POINTS_free)
-
 static enum hsm_status
 refuse_absent(struct hsm_reason *why)
 {

@@ -15,8 +15,6 @@
 #define RSA_BITS_MAX 4096
 
 DEFINE_DEFER(X509_STORE_CTX, X509_STORE_CTX_free)
-DEFINE_DEFER(struct certs_path, certs_path_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 
 static inline void
 borrowed_stack_free(STACK_OF(X509) * stack)

@@ -15,8 +15,6 @@
 #define URL_MAX      1024 /* octets of a URL in a certificate */
 #define PATH_LEN_MAX 16 /* longer than any chain that is accepted */
 
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-
 static const struct certs_profile_rules profiles[] = {
     /* ATIS-1000080 v005 section 6.4.1 */
     [CERTS_PROFILE_STI_ROOT] = {.text = "sti-root",

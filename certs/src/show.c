@@ -23,9 +23,6 @@ static const struct {
     {CERTS_POLICY_CP_1_4, "US SHAKEN CP 1.4"},
 };
 
-DEFINE_DEFER(CERTIFICATEPOLICIES, CERTIFICATEPOLICIES_free)
-DEFINE_DEFER(CRL_DIST_POINTS, CRL_DIST_POINTS_free)
-
 static void
 show_line(FILE *to, const char *name, const char *value)
 {

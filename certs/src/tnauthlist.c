@@ -29,8 +29,6 @@ struct certs_tnauthlist {
     size_t word_count;
 };
 
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-
 /* `count` entries, zeroed; the DER is still missing. */
 static struct certs_tnauthlist *
 list_new(size_t count)

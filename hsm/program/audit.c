@@ -11,6 +11,7 @@
 
 #include <hsm/audit.h>
 #include <hsm/defer.h>
+#include <hsm/json.h>
 #include <hsm/log.h>
 #include <hsm/process.h>
 
@@ -21,13 +22,8 @@
 #define ANSWER_SIZE 16 /* octets of the operator's answer */
 #define PID_MAX     4194304 /* PID_MAX_LIMIT of Linux */
 
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct hsm_audit, hsm_audit_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 DEFINE_DEFER(BIO, BIO_free_all)
-DEFINE_DEFER(json_t, json_decref)
 
 /* ---- options ---- */
 

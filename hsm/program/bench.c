@@ -17,9 +17,6 @@
 #define BAR_WIDTH       40
 #define NEVER           1000000000 /* so that no verification is measured along with the token */
 
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-
 struct step {
     unsigned sessions;
     struct hsm_measure ours;

@@ -21,9 +21,6 @@
 #define NOFILE_MOST     1048576 /* above it, closing all descriptors may take minutes */
 #define SESSIONS_WANTED 4
 
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-
 enum finding {
     FINE,
     ADVICE, /* works, but could be better */

@@ -22,8 +22,6 @@
 #define DASH      "\xe2\x80\x94 " /* with which a signature's line begins */
 
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
-DEFINE_DEFER(uint8_t, free)
-DEFINE_DEFER(struct hsm_journal_log, hsm_journal_log_close)
 
 /* ---- what the command line names ---- */
 
@@ -92,8 +90,6 @@ kept_clear(struct kept *kept)
     for (size_t i = 0; i < kept->count; i++)
         free(kept->text[i]);
 }
-
-#define KEPT __attribute__((cleanup(kept_clear))) struct kept
 
 /* Each ends with its signature line. */
 static enum hsm_status
@@ -290,7 +286,7 @@ enum hsm_status
 journal_verify(const struct arguments *arguments)
 {
     DEFER(EVP_PKEY_free) EVP_PKEY *key = NULL;
-    KEPT kept = {.count = 0};
+    CLEAR_AFTER(kept_clear) struct kept kept = {.count = 0};
     bool json = arguments->json;
     struct hsm_journal_verify_config config = {.tell = print_finding,
                                                .context = json ? &json : NULL};
@@ -446,7 +442,7 @@ static enum hsm_status
 find_note(const struct arguments *arguments, const char *dir, const char *file,
           struct hsm_journal_note *out, struct hsm_reason *why)
 {
-    KEPT kept = {.count = 0};
+    CLEAR_AFTER(kept_clear) struct kept kept = {.count = 0};
     struct last last = {.all = false};
     enum hsm_status st;
 

@@ -9,9 +9,6 @@
 #include <hsm/secret.h>
 #include <hsm/uri.h>
 
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
-
 static bool
 uri_has(const char *text, const char *attribute)
 {

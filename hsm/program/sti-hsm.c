@@ -30,10 +30,6 @@
 
 #define EC_KEY_PAIR_GEN 0x1040UL /* CKM_EC_KEY_PAIR_GEN, PKCS #11 "Elliptic curve mechanisms" */
 
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-
 /* Names on a token are text from outside: none of it may control a terminal. */
 static void
 print_text(const char *text, int width)

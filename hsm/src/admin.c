@@ -64,7 +64,7 @@ is_inside_for(const struct hsm_slot *slot, int64_t ms)
 {
     int64_t since = slot->inside_since;
 
-    return since != 0 && hsm_clock_ns() - since > ms * HSM_MS;
+    return since != 0 && hsm_clock_ns() - since > ms * HSM_NS_PER_MS;
 }
 
 bool

@@ -14,13 +14,11 @@
 #include <hsm/time.h>
 #include <hsm/use.h>
 
+#include "defer_internal.h"
 #include "key_internal.h"
 #include "signer_internal.h"
 
 #define HOST_MAX 256 /* octets */
-
-DEFINE_DEFER(struct hsm_audit, hsm_audit_free)
-DEFINE_DEFER(BIO, BIO_free_all)
 
 /* ---- the signer ---- */
 

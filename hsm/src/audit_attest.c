@@ -16,6 +16,8 @@
 #include <hsm/log.h>
 #include <hsm/process.h>
 
+#include "defer_internal.h"
+
 #define FILE_MAX 1048576 /* octets of a file of certificates */
 
 /* The known formats. A new one is a row here and a file beside audit_yubihsm.c. */
@@ -23,7 +25,6 @@ static const struct hsm_attestation_format *const formats[] = {&hsm_attestation_
 
 #define FORMATS (sizeof(formats) / sizeof(formats[0]))
 
-DEFINE_DEFER(BIO, BIO_free_all)
 DEFINE_DEFER(X509_STORE_CTX, X509_STORE_CTX_free)
 
 /* ---- files ---- */

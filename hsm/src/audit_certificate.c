@@ -13,10 +13,10 @@
 #include <hsm/log.h>
 #include <hsm/process.h>
 
+#include "defer_internal.h"
+
 #define FILE_MAX         1048576 /* octets of a file of certificates; a larger file is skipped */
 #define CERTIFICATES_MAX 10000 /* in all files together; more: HSM_ERR_UNSUPPORTED */
-
-DEFINE_DEFER(BIO, BIO_free_all)
 
 static enum hsm_status
 keep_certificate(STACK_OF(X509) * all, X509 *certificate)

@@ -14,6 +14,8 @@
 #include <hsm/base64url.h>
 #include <hsm/defer.h>
 
+#include "defer_internal.h"
+
 #define DER_MAX      16384 /* octets of a key in DER; a longer one is not examined */
 #define PEM_LABEL    48 /* octets of "-----BEGIN ...-----" at most */
 #define PEM_BODY_MIN 16 /* characters of base64 after it */
@@ -23,7 +25,6 @@
 DEFINE_DEFER(PKCS8_PRIV_KEY_INFO, PKCS8_PRIV_KEY_INFO_free)
 DEFINE_DEFER(PKCS12, PKCS12_free)
 DEFINE_DEFER(X509_SIG, X509_SIG_free)
-DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 
 static bool
 begins(const uint8_t *octets, size_t len, const char *text)

@@ -25,8 +25,6 @@
 #define HITS_MAX     8 /* reported per file */
 #define TOKEN_OBJECT "token.object" /* in each token of SoftHSM's store */
 
-DEFINE_DEFER(struct hsm_scan, hsm_scan_free)
-
 /* ---- walking ---- */
 
 static void

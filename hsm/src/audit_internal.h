@@ -14,6 +14,7 @@
 #include <p11-kit/pkcs11.h>
 
 #include <hsm/audit.h>
+#include <hsm/defer.h>
 
 #include "object_internal.h"
 #include "token_internal.h"
@@ -283,6 +284,7 @@ size_t hsm_scan_scalars(const struct hsm_scan *scan);
 size_t hsm_scan_forms(const struct hsm_scan *scan);
 
 void hsm_scan_free(struct hsm_scan *scan);
+DEFINE_DEFER(struct hsm_scan, hsm_scan_free)
 
 /* Encodings of any private key (audit_encoding.c): the kind that begins at `at`, or NULL. */
 const char *hsm_encoding_at(const uint8_t *octets, size_t len, size_t at);

@@ -16,13 +16,12 @@
 #include <hsm/log.h>
 
 #include "ckr_internal.h"
+#include "defer_internal.h"
+#include "uri_internal.h"
 
 #define MECHANISMS_MAX  4096 /* per token; more: HSM_ERR_UNSUPPORTED */
 #define CERTIFICATE_MAX 65536 /* octets of CKA_VALUE */
 #define FILE_CHUNK      65536 /* octets of a module that are hashed at once */
-
-DEFINE_DEFER(P11KitUri, p11_kit_uri_free)
-DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
 
 static const CK_FUNCTION_LIST *
 functions_of(const struct hsm_audit_scene *scene)

@@ -13,8 +13,6 @@
 #define MECHANISMS_MAX 64 /* in CKA_ALLOWED_MECHANISMS */
 #define CHALLENGE_LEN  32 /* random octets */
 
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-
 /* A boolean attribute, and the value that it should have. */
 struct rule {
     enum hsm_audit_check check;

@@ -37,8 +37,6 @@
 #define PLANTED      2 /* values */
 #define MAPPINGS_MAX 1048576
 
-DEFINE_DEFER(struct hsm_scan, hsm_scan_free)
-
 struct memory {
     struct hsm_audit *audit;
     const struct hsm_scan *scan;

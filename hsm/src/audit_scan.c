@@ -40,7 +40,6 @@ struct hsm_scan {
     char hashes[HSM_AUDIT_SCALARS][2 * HSM_SHA256_LEN + 1]; /* of the points */
 };
 
-DEFINE_DEFER(struct hsm_scan, hsm_scan_free)
 DEFINE_DEFER(EC_GROUP, EC_GROUP_free)
 DEFINE_DEFER(EC_POINT, EC_POINT_free)
 DEFINE_DEFER(BIGNUM, BN_clear_free)

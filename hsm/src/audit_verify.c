@@ -15,9 +15,7 @@
 #include <hsm/es256.h>
 #include <hsm/json.h>
 
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
-DEFINE_DEFER(BIO, BIO_free_all)
+#include "defer_internal.h"
 
 /* Checks that every report must state for each private key. */
 static const enum hsm_audit_check of_each_key[] = {

@@ -4,31 +4,12 @@
 #ifndef HSM_CLOCK_INTERNAL_H
 #define HSM_CLOCK_INTERNAL_H
 
-#include <stdint.h>
-#include <time.h>
-
-#define HSM_MS 1000000LL /* nanoseconds */
-
-static inline int64_t
-hsm_clock_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
+#include <hsm/clock.h>
 
 static inline int64_t
 hsm_deadline_after(unsigned ms)
 {
-    return hsm_clock_ns() + (int64_t)ms * HSM_MS;
-}
-
-static inline struct timespec
-hsm_clock_timespec(int64_t ns)
-{
-    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000),
-                             .tv_nsec = (long)(ns % 1000000000)};
+    return hsm_clock_ns() + (int64_t)ms * HSM_NS_PER_MS;
 }
 
 /** Whole milliseconds, rounded up; 0 when the deadline is past. */
@@ -37,7 +18,7 @@ hsm_ms_until(int64_t deadline)
 {
     int64_t left = deadline - hsm_clock_ns();
 
-    return left > 0 ? (unsigned)(left / HSM_MS) + 1 : 0;
+    return left > 0 ? (unsigned)(left / HSM_NS_PER_MS) + 1 : 0;
 }
 
 /** Sleep until this time; return at once if it is past. */

@@ -14,12 +14,10 @@
 
 #include <hsm/defer.h>
 
+#include "defer_internal.h"
 #include "es256_internal.h"
 
 #define HALF (HSM_P256_SIG_LEN / 2) /* octets of R, of S and of a coordinate */
-
-DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
-DEFINE_DEFER(EVP_PKEY_CTX, EVP_PKEY_CTX_free)
 
 /* n, the order of P-256 (FIPS 186-4 D.1.2.3). */
 static const uint8_t order[HALF] = {

@@ -8,6 +8,7 @@
 
 #include <hsm/defer.h>
 
+#include "defer_internal.h"
 #include "es256_internal.h"
 
 /* OpenSSL looks for its implementation at the start of each verification; copying a started context
@@ -15,9 +16,6 @@
 struct hsm_es256_verifier {
     EVP_PKEY_CTX *begun; /* read only: threads make copies of it */
 };
-
-DEFINE_DEFER(EVP_PKEY_CTX, EVP_PKEY_CTX_free)
-DEFINE_DEFER(struct hsm_es256_verifier, hsm_es256_verifier_free)
 
 enum hsm_status
 hsm_es256_verifier_new(EVP_PKEY *public_key, struct hsm_es256_verifier **out)

@@ -195,7 +195,7 @@ put_back(struct hsm_group *group, struct member *member, const struct trial *tri
 
     pthread_mutex_lock(&group->lock);
     if (failed) {
-        member->rests_until = hsm_clock_ns() + REST_MS * HSM_MS;
+        member->rests_until = hsm_clock_ns() + REST_MS * HSM_NS_PER_MS;
         member->doubtful = true;
     } else if (trial->asked && trial->status == HSM_OK) {
         member->doubtful = false;
@@ -294,7 +294,7 @@ pause_after(const struct group_call *call, int64_t begun)
 {
     int64_t until = hsm_deadline_after(SLICE_MS);
 
-    if (call->wait == HSM_WAIT_FOR_RECOVERY && hsm_clock_ns() - begun < REFUSE_MS * HSM_MS)
+    if (call->wait == HSM_WAIT_FOR_RECOVERY && hsm_clock_ns() - begun < REFUSE_MS * HSM_NS_PER_MS)
         hsm_clock_sleep_until(until < call->deadline ? until : call->deadline);
 }
 

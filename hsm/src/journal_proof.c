@@ -23,9 +23,6 @@ struct hsm_journal_log {
     uint64_t room;
 };
 
-DEFINE_DEFER(struct hsm_journal_log, hsm_journal_log_close)
-DEFINE_DEFER(char, free)
-
 /* ---- a file in memory ---- */
 
 static enum hsm_status

@@ -22,8 +22,6 @@
 
 #define PEM_MAX 4096 /* octets of a public key's file */
 
-DEFINE_DEFER(uint8_t, free)
-
 /* ---- keys and checkpoints ---- */
 
 static EVP_PKEY *

@@ -16,6 +16,7 @@
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
+#include "defer_internal.h"
 #include "es256_internal.h"
 #include "journal_internal.h"
 #include "key_internal.h"
@@ -38,11 +39,6 @@ struct hsm_key {
     char id_hex[2 * HSM_ID_MAX + 1];
     char *uri; /* from p11_kit_uri_format() */
 };
-
-DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
-DEFINE_DEFER(P11KitUri, p11_kit_uri_free)
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
 static enum hsm_status
 check_info(const struct hsm_key_info *info, const struct hsm_quirks *quirks)

@@ -67,7 +67,6 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static char module_path[PATH_SIZE];
 static int lane_index = -1; /* index of the lane in an EVP_PKEY's extra data */
 
-DEFINE_DEFER(struct hsm_lane, hsm_lane_free)
 DEFINE_DEFER(ECDSA_SIG, ECDSA_SIG_free)
 
 static struct lane_session *

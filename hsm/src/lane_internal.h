@@ -26,6 +26,7 @@
 #include <openssl/types.h>
 #include <p11-kit/pkcs11.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #include "signer_internal.h"
@@ -38,6 +39,7 @@ struct hsm_lane;
 HSM_MUST_CHECK enum hsm_status hsm_lane_new(struct hsm_signer *signer, struct hsm_lane **out);
 
 void hsm_lane_free(struct hsm_lane *lane);
+DEFINE_DEFER(struct hsm_lane, hsm_lane_free)
 
 /** Sign on a session that the caller has taken from the pool; as hsm_signer_call(). */
 HSM_MUST_CHECK CK_RV hsm_lane_sign(struct hsm_lane *lane, const struct hsm_session *session,

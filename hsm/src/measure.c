@@ -135,7 +135,7 @@ execute(struct run *run, unsigned duration_ms, double *seconds)
         started++;
     begin = hsm_clock_ns();
     pthread_mutex_lock(&run->lock);
-    run->until = started == run->count ? begin + (int64_t)duration_ms * HSM_MS : begin;
+    run->until = started == run->count ? begin + (int64_t)duration_ms * HSM_NS_PER_MS : begin;
     pthread_cond_broadcast(&run->begun);
     pthread_mutex_unlock(&run->lock);
     for (unsigned i = 0; i < started; i++)

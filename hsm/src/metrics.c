@@ -11,10 +11,9 @@
 
 #include <sys/mman.h>
 
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
-
-#include "clock_internal.h"
 
 #define PROCESSES_MAX 1024
 #define INDEX_SIZE    (2 * HSM_METRICS_SERIES_MAX)
@@ -26,7 +25,7 @@ const double hsm_metric_seconds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.0
 
 struct hsm_series {
     atomic_uint generation; /* odd: it is being changed, or a process died while changing it */
-    atomic_uint used_at; /* for series that expire: second of hsm_metric_clock_ns() */
+    atomic_uint used_at; /* for series that expire: second of hsm_clock_s() */
     const struct hsm_metric *metric; /* NULL: the place is free */
     char labels[HSM_METRICS_LABELS_MAX + 1]; /* name="value",... */
     /* counter: [0]; gauge: [0], the bits of a double; histogram: buckets, then nanoseconds */
@@ -53,14 +52,6 @@ struct total {
     uint64_t values[VALUES];
     double gauge;
 };
-
-DEFINE_DEFER(struct total, free)
-
-int64_t
-hsm_metric_clock_ns(void)
-{
-    return hsm_clock_ns();
-}
 
 /* ---- processes ---- */
 
@@ -284,7 +275,7 @@ find_or_make(struct part *part, const struct hsm_metric *metric, const char *lab
 static unsigned
 seconds_now(void)
 {
-    return (unsigned)(hsm_metric_clock_ns() / 1000000000);
+    return (unsigned)hsm_clock_s();
 }
 
 struct hsm_series *

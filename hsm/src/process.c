@@ -29,18 +29,6 @@ close_fd(int *fd)
         close(*fd);
 }
 
-static inline void
-free_octets(uint8_t **octets)
-{
-    free(*octets);
-}
-
-static inline void
-free_text(char **text)
-{
-    free(*text);
-}
-
 /* libcurl, and TLS libraries that modules load, append the secrets of each connection to that file,
  * which decrypt the passwords and tokens sent over it. */
 static int
@@ -112,7 +100,7 @@ grow(uint8_t **octets, size_t *size, size_t max)
 static enum hsm_status
 read_bounded(int fd, const char *from, size_t max, uint8_t **out, size_t *len)
 {
-    __attribute__((cleanup(free_octets))) uint8_t *octets = NULL;
+    DEFER(free) uint8_t *octets = NULL;
     size_t size = 0;
     size_t used = 0;
     ssize_t n;
@@ -142,7 +130,7 @@ read_bounded(int fd, const char *from, size_t max, uint8_t **out, size_t *len)
 enum hsm_status
 hsm_file_read(const char *path, size_t max, uint8_t **out, size_t *len)
 {
-    __attribute__((cleanup(close_fd))) int fd = -1;
+    CLEAR_AFTER(close_fd) int fd = -1;
     enum hsm_status st = open_for_reading(path, &fd);
 
     return st == HSM_OK ? read_bounded(fd, path, max, out, len) : st;
@@ -179,8 +167,8 @@ write_all(int fd, const void *octets, size_t len)
 static bool
 sync_directory(const char *path)
 {
-    __attribute__((cleanup(free_text))) char *copy = strdup(path);
-    __attribute__((cleanup(close_fd))) int fd = -1;
+    DEFER(free) char *copy = strdup(path);
+    CLEAR_AFTER(close_fd) int fd = -1;
 
     if (copy == NULL)
         return false;
@@ -201,8 +189,8 @@ fill_and_rename(int fd, const char *temporary, const char *path, const void *oct
 enum hsm_status
 hsm_file_put(const char *path, const void *octets, size_t len, mode_t mode, bool replace)
 {
-    __attribute__((cleanup(free_text))) char *temporary = NULL;
-    __attribute__((cleanup(close_fd))) int fd = -1;
+    DEFER(free) char *temporary = NULL;
+    CLEAR_AFTER(close_fd) int fd = -1;
     int failed;
 
     if (asprintf(&temporary, "%s.XXXXXX", path) < 0) {

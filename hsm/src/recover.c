@@ -225,7 +225,8 @@ recovered(struct hsm_slot *slot, int64_t since)
     slot->lost = false;
     pthread_mutex_unlock(&slot->care_lock);
     hsm_log(HSM_LOG_INFO, "token %s: %s after %lld ms", slot->name,
-            slot->opened ? "recovered" : "open", (long long)((hsm_clock_ns() - since) / HSM_MS));
+            slot->opened ? "recovered" : "open",
+            (long long)((hsm_clock_ns() - since) / HSM_NS_PER_MS));
     if (slot->opened) {
         atomic_fetch_add(&slot->counters.recoveries, 1);
         hsm_slot_tell(slot, HSM_EVENT_RECOVERED, ""); /* before a call that waited can return */
@@ -282,7 +283,7 @@ attempt(struct hsm_slot *slot, bool restart, int64_t since)
 static int64_t
 with_jitter(unsigned backoff_ms)
 {
-    int64_t half = (int64_t)backoff_ms * HSM_MS / 2;
+    int64_t half = (int64_t)backoff_ms * HSM_NS_PER_MS / 2;
     uint64_t chance;
 
     if (RAND_bytes((uint8_t *)&chance, sizeof(chance)) != 1)

@@ -32,8 +32,6 @@ struct hsm_secret {
     char octets[HSM_SECRET_MAX + 2]; /* one extra octet that shows "too long", and a NUL */
 };
 
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-
 /* Locking and hiding from dumps are best effort: RLIMIT_MEMLOCK may be 0. */
 static struct hsm_secret *
 secret_map(void)

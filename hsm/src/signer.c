@@ -35,8 +35,6 @@ struct call {
     bool again;
 };
 
-DEFINE_DEFER(struct hsm_signer, hsm_signer_unref)
-
 /* ---- a key of a slot ---- */
 
 void

@@ -57,7 +57,7 @@ missing(struct hsm_signer *signer)
 
     if (signer->missing_since == 0)
         signer->missing_since = now;
-    if (now - signer->missing_since < MISSING_MAX_MS * HSM_MS)
+    if (now - signer->missing_since < MISSING_MAX_MS * HSM_NS_PER_MS)
         set_status(signer, HSM_ERR_BUSY);
     else
         refuse(signer, &not_there);

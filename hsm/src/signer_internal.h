@@ -14,6 +14,7 @@
 #include <openssl/types.h>
 #include <p11-kit/pkcs11.h>
 
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 
@@ -79,6 +80,7 @@ hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
 
 void hsm_signer_ref(struct hsm_signer *signer);
 void hsm_signer_unref(struct hsm_signer *signer);
+DEFINE_DEFER(struct hsm_signer, hsm_signer_unref)
 
 /** Its key was destroyed on the token: it is not looked up again, and no longer signs. */
 void hsm_signer_retire(struct hsm_signer *signer);

@@ -22,12 +22,6 @@
 #define BEATS_MAX 64 /* octets read from a line at once */
 #define LATE_MS   500 /* a timer is later than this only if the machine stood still */
 
-static int64_t
-now_ms(void)
-{
-    return hsm_clock_ns() / HSM_MS;
-}
-
 /* ---- starting ---------------------------------------------------------- */
 
 static void
@@ -468,7 +462,7 @@ next_due(struct supervisor *supervisor)
 static int
 poll_timeout(int64_t due)
 {
-    int64_t left = due == NEVER ? -1 : due - now_ms();
+    int64_t left = due == NEVER ? -1 : due - hsm_clock_ms();
 
     if (due == NEVER)
         return -1;
@@ -505,7 +499,7 @@ wait_and_hear(struct supervisor *supervisor)
         fds[1 + i] = (struct pollfd){.fd = supervisor->slots[i].line, .events = POLLIN};
     if (poll(fds, 1 + SLOTS, poll_timeout(due)) < 0)
         return; /* EINTR: stopped and continued; otherwise memory is short: try again */
-    now = now_ms();
+    now = hsm_clock_ms();
     if (due != NEVER && now - due > LATE_MS)
         forgive(supervisor, now - due);
     for (unsigned i = 0; i < SLOTS; i++) {
@@ -529,13 +523,13 @@ static void
 loop(struct supervisor *supervisor)
 {
     while (!supervisor->is_stopping || count_alive(supervisor) > 0) {
-        int64_t now = now_ms();
+        int64_t now = hsm_clock_ms();
 
         feed_watchdog(supervisor, now);
         hsm_supervisor_begin_reload(supervisor, now);
         start_next(supervisor, now);
         wait_and_hear(supervisor);
-        now = now_ms();
+        now = hsm_clock_ms();
         kill_overdue(supervisor, now); /* workers that were not heard above */
         hsm_supervisor_give_up_reload(supervisor, now);
     }

@@ -28,11 +28,6 @@ struct candidate {
     CK_TOKEN_INFO token;
 };
 
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct hsm_token, free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-
 /* free() for another type: a DEFER is typed. */
 static void
 release_ids(CK_SLOT_ID *ids)

@@ -44,8 +44,6 @@ static const struct {
 };
 #define EVENTS (sizeof(counted) / sizeof(counted[0]))
 
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
-
 struct hsm_token_meter {
     const struct hsm_token *token; /* borrowed */
     struct hsm_token_stats last;

@@ -30,8 +30,6 @@ struct hsm_uri {
     bool matches_nothing;
 };
 
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
-
 static const char *const path_names[] = {
     "token",   "manufacturer",    "serial", "model", "library-manufacturer", "library-description",
     "object",  "library-version", "type",   "id",    "slot-manufacturer",    "slot-description",

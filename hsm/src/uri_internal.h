@@ -6,7 +6,10 @@
 
 #include <p11-kit/uri.h>
 
+#include <hsm/defer.h>
 #include <hsm/uri.h>
+
+DEFINE_DEFER(P11KitUri, p11_kit_uri_free)
 
 /** Borrowed, valid until hsm_uri_free(). */
 P11KitUri *hsm_uri_p11(const struct hsm_uri *uri);

@@ -293,7 +293,8 @@ leave_behind(struct hsm_workers *workers, struct hsm_job *job)
 static enum hsm_status
 wait_for(struct hsm_workers *workers, struct hsm_job *job, uint8_t *sig)
 {
-    struct timespec until = hsm_clock_timespec(job->request.patience.deadline + GRACE_MS * HSM_MS);
+    struct timespec until =
+        hsm_clock_timespec(job->request.patience.deadline + GRACE_MS * HSM_NS_PER_MS);
     int rc = 0;
 
     while (job->state != JOB_DONE && rc == 0)

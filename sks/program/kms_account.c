@@ -8,8 +8,6 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-DEFINE_DEFER(char, free)
-
 /** What a command does with an account. */
 typedef enum hsm_status account_act(const struct arguments *arguments, struct sks_account *account,
                                     struct hsm_reason *why);

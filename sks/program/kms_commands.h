@@ -28,8 +28,6 @@ struct arguments {
     bool json, force, yes, check;
 };
 
-#define CONFIG __attribute__((cleanup(sks_sp_config_clear))) struct sks_sp_config
-
 /** What an enrollment needs of the configuration is there, for every provider. */
 enum hsm_status kms_check_config(const struct sks_sp_config *config);
 

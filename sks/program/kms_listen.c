@@ -22,8 +22,6 @@ struct kms_listening {
     bool is_running;
 };
 
-DEFINE_DEFER(struct kms_listening, kms_listen_end)
-
 static void
 not_ready(void *context, json_t *reasons)
 {

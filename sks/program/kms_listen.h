@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include <acme/http_server.h>
+#include <hsm/defer.h>
 #include <hsm/metrics.h>
 #include <hsm/status.h>
 
@@ -22,5 +23,6 @@ HSM_MUST_CHECK enum hsm_status kms_listen(const struct acme_http_listener *liste
                                           const char *address, struct hsm_metrics *metrics,
                                           atomic_bool *is_tended, struct kms_listening **out);
 void kms_listen_end(struct kms_listening *listening); /* NULL is fine */
+DEFINE_DEFER(struct kms_listening, kms_listen_end)
 
 #endif

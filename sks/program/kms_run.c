@@ -19,6 +19,7 @@
 #include <acme/daemon.h>
 #include <acme/http_server.h>
 #include <acme/provision.h>
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/metrics.h>
@@ -78,15 +79,6 @@ sleep_slice(void)
     (void)nanosleep(&slice, NULL);
 }
 
-static int64_t
-monotonic_s(void)
-{
-    struct timespec t = {.tv_sec = 0};
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec;
-}
-
 /* ---- the threads ---- */
 
 struct opened;
@@ -137,7 +129,7 @@ static unsigned
 not_locked(struct opened *opened, size_t provider, enum hsm_status st, int64_t *waiting_since)
 {
     const char *spc = opened->config.providers[provider].spc;
-    int64_t now = monotonic_s();
+    int64_t now = hsm_clock_s();
 
     if (*waiting_since == 0)
         *waiting_since = now;
@@ -172,7 +164,7 @@ one_look(struct opened *opened, size_t provider, int64_t *waiting_since)
 static void
 look_again_and_again(struct opened *opened, size_t provider)
 {
-    int64_t waiting_since = 0; /* CLOCK_MONOTONIC; 0: for nobody */
+    int64_t waiting_since = 0; /* hsm_clock_s(); 0: for nobody */
 
     while (!opened->is_tended && !is_stopped(opened))
         sleep_slice();
@@ -278,7 +270,6 @@ opened_free(struct opened *opened)
 }
 
 DEFINE_DEFER(struct opened, opened_free)
-DEFINE_DEFER(struct kms_listening, kms_listen_end)
 
 struct daemon {
     const struct arguments *arguments;
@@ -549,7 +540,7 @@ enum hsm_status
 kms_run(const struct arguments *arguments)
 {
     struct daemon daemon = {.arguments = arguments};
-    CONFIG config = {.spc = NULL};
+    CLEAR_AFTER(sks_sp_config_clear) struct sks_sp_config config = {.spc = NULL};
     enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 
     if (st == HSM_OK)

@@ -12,13 +12,6 @@
 #include <hsm/log.h>
 #include <hsm/time.h>
 
-DEFINE_DEFER(char, free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct certs_path, certs_path_free)
-DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
-
-#define VERIFICATION __attribute__((cleanup(sks_sp_verification_close))) struct sks_sp_verification
-
 /* ---- status ---- */
 
 /** All that status tells of. */
@@ -44,12 +37,10 @@ state_clear(struct state *state)
     sks_catalogue_close(state->catalogue);
 }
 
-#define STATE __attribute__((cleanup(state_clear))) struct state
-
 static enum hsm_status
 read_state(const struct sks_sp_config *config, struct state *state)
 {
-    VERIFICATION verification = {.http = NULL};
+    CLEAR_AFTER(sks_sp_verification_close) struct sks_sp_verification verification = {.http = NULL};
     enum hsm_status st = sks_catalogue_open(config->catalogue, &state->catalogue);
 
     if (st == HSM_OK)
@@ -268,8 +259,9 @@ print_state_json(const struct state *state)
 enum hsm_status
 kms_run_status(const struct arguments *arguments)
 {
-    CONFIG config = {.spc = NULL};
-    STATE state = {.arguments = arguments, .config = &config, .now = time(NULL)};
+    CLEAR_AFTER(sks_sp_config_clear) struct sks_sp_config config = {.spc = NULL};
+    CLEAR_AFTER(state_clear)
+    struct state state = {.arguments = arguments, .config = &config, .now = time(NULL)};
     enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 
     if (st == HSM_OK)
@@ -419,8 +411,8 @@ kms_run_ca_list(const struct arguments *arguments)
 {
     DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
     DEFER(certs_chain_free) struct certs_chain *roots = NULL;
-    CONFIG config = {.spc = NULL};
-    VERIFICATION verification = {.http = NULL};
+    CLEAR_AFTER(sks_sp_config_clear) struct sks_sp_config config = {.spc = NULL};
+    CLEAR_AFTER(sks_sp_verification_close) struct sks_sp_verification verification = {.http = NULL};
     struct choice choice = {.arguments = arguments, .config = &config};
     struct hsm_reason why = {""};
     enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);

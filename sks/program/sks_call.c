@@ -22,13 +22,6 @@
 
 #define UUID_LEN 36
 
-DEFINE_DEFER(char, free)
-DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
-DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
-DEFINE_DEFER(struct sks_signers, sks_signers_free)
-
-#define VERIFICATION __attribute__((cleanup(sks_sp_verification_close))) struct sks_sp_verification
-
 /* A time of the command line; `fallback` when it says none. */
 static enum hsm_status
 parse_time(const char *option, const char *text, time_t fallback, int64_t *out)
@@ -109,7 +102,7 @@ sign_claims(const struct sks_sp_config *config, const char *spc, const struct sk
 enum hsm_status
 sks_run_sign(const struct arguments *arguments)
 {
-    CONFIG config = {.spc = NULL};
+    CLEAR_AFTER(sks_sp_config_clear) struct sks_sp_config config = {.spc = NULL};
     char orig[SKS_TN_MAX + 1];
     char dests[SKS_DEST_MAX][SKS_TN_MAX + 1];
     const char *dest[SKS_DEST_MAX];
@@ -195,8 +188,8 @@ print_verdict(const struct sks_verification *verdict)
 static enum hsm_status
 verify_call(const struct arguments *arguments, const struct sks_call *call, time_t now)
 {
-    CONFIG config = {.spc = NULL};
-    VERIFICATION verification = {.http = NULL};
+    CLEAR_AFTER(sks_sp_config_clear) struct sks_sp_config config = {.spc = NULL};
+    CLEAR_AFTER(sks_sp_verification_close) struct sks_sp_verification verification = {.http = NULL};
     struct sks_verification verdict;
     enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 

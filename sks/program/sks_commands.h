@@ -30,8 +30,6 @@ struct arguments {
     bool check;
 };
 
-#define CONFIG __attribute__((cleanup(sks_sp_config_clear))) struct sks_sp_config
-
 /* sks_worker.c */
 
 /** What the supervisor opens and its workers share, besides what all daemons do; NULL: not

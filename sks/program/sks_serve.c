@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include <acme/provision.h>
+#include <hsm/defer.h>
 #include <hsm/log.h>
 
 static enum hsm_status
@@ -115,7 +116,7 @@ supervise(const char *path, struct sks_sp_config *config)
 enum hsm_status
 sks_run_serve(const struct arguments *arguments)
 {
-    CONFIG config = {.spc = NULL};
+    CLEAR_AFTER(sks_sp_config_clear) struct sks_sp_config config = {.spc = NULL};
     enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 
     if (st != HSM_OK)

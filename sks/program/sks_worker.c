@@ -24,8 +24,6 @@
 
 #include "ticker.h"
 
-DEFINE_DEFER(char, free)
-
 #define CREDENTIALS_S 1 /* between looks at the catalogue */
 
 /** What a worker holds, in the order of opening. */
@@ -70,8 +68,6 @@ sks_close(struct sks *sks)
     hsm_key_free(sks->tls_key);
     sks_tokens_close(sks->tokens);
 }
-
-#define SKS __attribute__((cleanup(sks_close))) struct sks
 
 /* A token that comes later is told of from then on. */
 static void
@@ -344,7 +340,7 @@ serve(struct sks *sks)
 enum hsm_status
 sks_work(const void *config, void *shared)
 {
-    SKS sks = {.shared = shared};
+    CLEAR_AFTER(sks_close) struct sks sks = {.shared = shared};
     enum hsm_status st = sks_open(config, &sks);
 
     return st == HSM_OK ? serve(&sks) : st;
@@ -353,7 +349,7 @@ sks_work(const void *config, void *shared)
 enum hsm_status
 sks_check(const struct sks_sp_config *config)
 {
-    SKS sks = {.shared = NULL};
+    CLEAR_AFTER(sks_close) struct sks sks = {.shared = NULL};
     enum hsm_status st = sks_open(config, &sks);
 
     if (st == HSM_OK) /* a daemon would start without */

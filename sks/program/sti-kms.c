@@ -26,11 +26,6 @@
 #include "kms_commands.h"
 #include "options.h"
 
-DEFINE_DEFER(char, free)
-DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
-DEFINE_DEFER(struct sks_kms, sks_kms_close)
-DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
-
 #define COUNTRY "US" /* of TLS certificates, if nothing is said */
 
 /* ---- command line ---- */
@@ -241,7 +236,7 @@ kms_for(const struct arguments *arguments, enum kms_choice choice,
         enum hsm_status (*prepare)(struct sks_kms *kms), kms_act *act)
 {
     const struct sks_kms_hooks hooks = {.progress = kms_print};
-    CONFIG config = {.spc = NULL};
+    CLEAR_AFTER(sks_sp_config_clear) struct sks_sp_config config = {.spc = NULL};
     DEFER(sks_kms_close) struct sks_kms *kms = NULL; /* borrows it: closed first */
     enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 
@@ -403,7 +398,7 @@ with_credential(const struct arguments *arguments, int reason, credential_act *a
                 credential_act *act)
 {
     DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
-    CONFIG config = {.spc = NULL};
+    CLEAR_AFTER(sks_sp_config_clear) struct sks_sp_config config = {.spc = NULL};
     struct chosen chosen = {.config = &config, .reason = reason};
     struct hsm_reason why = {""};
     long long id;

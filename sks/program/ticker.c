@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include <hsm/clock.h>
 #include <hsm/log.h>
 
 #define TICK_LIMIT_S 5 /* for a tick to end when the daemon stops */
@@ -17,10 +18,10 @@ ticker_run(void *argument)
     bool stop = false;
 
     while (!stop) {
-        struct timespec until;
+        int64_t begun_ns = hsm_clock_ns();
+        struct timespec until =
+            hsm_clock_timespec(begun_ns + ticker->tick(ticker->context) * HSM_NS_PER_S);
 
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += ticker->tick(ticker->context);
         pthread_mutex_lock(&ticker->lock);
         while (!ticker->stop &&
                pthread_cond_timedwait(&ticker->stopped, &ticker->lock, &until) != ETIMEDOUT)

@@ -20,10 +20,6 @@ struct sks_account {
     struct acme_client *client; /* with that key */
 };
 
-DEFINE_DEFER(struct sks_account, sks_account_close)
-DEFINE_DEFER(struct acme_client, acme_client_free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-
 static struct sks_account_owner
 owner_of(const struct sks_account *account)
 {

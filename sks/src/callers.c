@@ -120,8 +120,6 @@ static const struct acme_config_key caller_keys[] = {
     {.section = NULL},
 };
 
-DEFINE_DEFER(struct sks_callers, sks_callers_free)
-
 /* ---- words ---- */
 
 /* The next of words between blanks, and where it ends; NULL: no more. */

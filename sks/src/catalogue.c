@@ -84,9 +84,6 @@ static const char *const migrations[] = {
     NULL,
 };
 
-DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 const char *
 sks_state_text(enum sks_state state)
 {

@@ -7,8 +7,6 @@
 
 #include <hsm/defer.h>
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 bool
 sks_catalogue_column(const struct acme_rows *rows, size_t column, char **out)
 {

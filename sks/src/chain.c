@@ -5,12 +5,11 @@
 #include <string.h>
 
 #include <hsm/defer.h>
+#include <hsm/json.h>
 #include <sks/identity.h>
 
 #include "passport_internal.h"
 #include "verify_internal.h"
-
-DEFINE_DEFER(json_t, json_decref)
 
 size_t
 sks_div_chain_add(struct chain *chain)

@@ -74,6 +74,4 @@ void sks_div_chain_stand(const struct chain *chain, const bool *valid, bool *sta
 
 void sks_div_chain_clear(struct chain *chain);
 
-#define CHAIN __attribute__((cleanup(sks_div_chain_clear))) struct chain
-
 #endif

@@ -15,6 +15,8 @@
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 
+#include <hsm/clock.h>
+
 /* The words as execve() wants them. */
 struct words {
     char text[SKS_COMMAND_TEXT_MAX];
@@ -148,18 +150,16 @@ static bool
 wait_for_end(pid_t pid, unsigned timeout_s)
 {
     struct pollfd process = {.fd = pidfd_open(pid, 0), .events = POLLIN};
-    struct timespec now;
-    time_t until;
+    time_t now = hsm_clock_s();
+    const time_t until = now + (time_t)timeout_s;
     int rc = 0;
 
     if (process.fd < 0)
         return false;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    until = now.tv_sec + (time_t)timeout_s;
     do {
-        rc = poll(&process, 1, (int)(until - now.tv_sec) * 1000);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    } while (rc < 0 && errno == EINTR && now.tv_sec < until);
+        rc = poll(&process, 1, (int)(until - now) * 1000);
+        now = hsm_clock_s();
+    } while (rc < 0 && errno == EINTR && now < until);
     close(process.fd);
     return rc == 1;
 }

@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include <acme/json.h>
+#include <hsm/defer.h>
 #include <sks/identity.h>
 #include <sks/passport.h>
 
@@ -90,7 +91,7 @@ enum hsm_status
 sks_diversion_check(const char *const *identities, size_t count, const struct sks_claims *div,
                     struct sks_refusal *refusal)
 {
-    CHAIN chain = {.count = 0};
+    CLEAR_AFTER(sks_div_chain_clear) struct chain chain = {.count = 0};
     size_t at;
     enum hsm_status st = HSM_OK;
 

@@ -51,11 +51,6 @@ run_clear(struct run *run)
     free(run->order_x5u);
 }
 
-DEFINE_DEFER(char, free)
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-
 static void HSM_PRINTF(2, 3) tell(const struct run *run, const char *format, ...)
 {
     char line[LINE_MAX_LEN];

@@ -16,8 +16,6 @@ struct span {
     size_t len;
 };
 
-DEFINE_DEFER(struct sks_identity, sks_identity_clear)
-
 /* Linear white space, folded lines included (RFC 3261 section 25.1). */
 static const char blanks[] = " \t\r\n";
 

@@ -12,10 +12,6 @@
 
 #define LINE_SIZE 1024
 
-DEFINE_DEFER(struct sks_kms, sks_kms_close)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(char, free)
-
 void
 sks_kms_tell(const struct kms_provider *provider, const char *format, ...)
 {

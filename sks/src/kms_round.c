@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <certs/cert.h>
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/log.h>
@@ -20,9 +21,6 @@
 #define LEFT_TENTHS     1 /* of what is left of a life: no Retry-After makes us wait longer ... */
 #define ASKED_MAX_S     86400 /* ... nor longer than this */
 #define JITTER_HUNDREDS 3 /* of a life, at most, by which renewals without a window differ */
-
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
 void
 sks_kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *why, time_t now)
@@ -323,15 +321,6 @@ went_well(struct kms_place *place)
     place->failures = 0;
 }
 
-static time_t
-monotonic_s(void)
-{
-    struct timespec t = {.tv_sec = 0};
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec;
-}
-
 /* The catalogue compares texts: what takes a credential's place has that of its token, although the
  * configuration may word it otherwise now (RFC 7512). */
 static const char *
@@ -353,7 +342,7 @@ renew(struct kms_provider *provider, size_t token, size_t ca, const struct holdi
     struct hsm_reason why = {""};
     char text[2 * HSM_REASON_MAX + 64];
     char next[HSM_TIME_LEN + 1];
-    time_t begun = monotonic_s();
+    time_t begun = hsm_clock_s();
     int64_t id;
     enum hsm_status st =
         sks_kms_enroll(kms, number_of(provider), name, ca,
@@ -368,7 +357,7 @@ renew(struct kms_provider *provider, size_t token, size_t ca, const struct holdi
         hsm_log(HSM_LOG_INFO, "%s: credential %lld signs", uri, (long long)id);
         return;
     }
-    now += monotonic_s() - begun; /* it may have taken minutes */
+    now += hsm_clock_s() - begun; /* it may have taken minutes */
     hsm_time_format(put_off(provider, token, ca, holding, st, now), next);
     snprintf(text, sizeof(text), "%s%s%s; tried again at %s", lost, *lost != '\0' ? "; " : "",
              why.text[0] != '\0' ? why.text : hsm_status_text(st), next);

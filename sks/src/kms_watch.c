@@ -15,9 +15,6 @@
 #define BY_HAND_S     (30 * DAY_S) /* before its end, what a person renews is due ... */
 #define BY_HAND_SHARE 3 /* ... but no earlier than in the last third of its life */
 
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(char, free)
-
 const char *
 sks_alarm_text(enum sks_alarm alarm)
 {

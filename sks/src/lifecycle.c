@@ -15,9 +15,6 @@
 #define LINE_SIZE 512
 #define CLOCK_S   86400 /* a state that began further ahead began on a wrong clock */
 
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
-
 static void HSM_PRINTF(2, 3) tell(const struct sks_lifecycle *lifecycle, const char *format, ...)
 {
     char line[LINE_SIZE];

@@ -11,6 +11,7 @@
 #ifndef SKS_MS_API_VERIFICATION_INTERNAL_H
 #define SKS_MS_API_VERIFICATION_INTERNAL_H
 
+#include <hsm/defer.h>
 #include <sks/verify.h>
 
 #include "ms_api_internal.h"
@@ -37,6 +38,7 @@ struct ms_verification {
 bool sks_ms_verification_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
                                struct ms_verification *out, struct ms_fault *fault);
 void sks_ms_verification_clear(struct ms_verification *verification);
+DEFINE_DEFER(struct ms_verification, sks_ms_verification_clear)
 
 /** {"verificationResponse":{..}} in the dialect of the request; reasons are there only when there
  *  is one. NULL: no memory. */

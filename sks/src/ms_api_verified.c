@@ -3,11 +3,9 @@
 #include <string.h>
 
 #include <hsm/defer.h>
+#include <hsm/json.h>
 
 #include "ms_api_verification_internal.h"
-
-DEFINE_DEFER(char, free)
-DEFINE_DEFER(json_t, json_decref)
 
 static bool
 is_valid(const struct sks_judged *judged)

@@ -15,8 +15,6 @@ struct set {
     size_t count;
 };
 
-DEFINE_DEFER(struct set, free)
-
 static enum hsm_status
 refuse(struct hsm_reason *why, const char *word, size_t len, const char *what)
 {

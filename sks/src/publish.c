@@ -14,8 +14,6 @@
 
 #define REPLY_MAX 65536 /* octets that an upload may be answered with */
 
-DEFINE_DEFER(char, free)
-
 /* "<name>.pem" of its URL. */
 static const char *
 name_of(const char *url)

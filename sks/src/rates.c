@@ -4,9 +4,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "times_internal.h"
+#include <hsm/clock.h>
 
-#define SECOND_NS INT64_C(1000000000)
+#include "times_internal.h"
 
 _Static_assert(SKS_RATES_MAX == TIMES_MAX, "each name has a time");
 
@@ -50,15 +50,15 @@ sks_rates_take(struct sks_rates *rates, size_t bucket, unsigned per_s, unsigned 
                int64_t now_ns, unsigned *wait_s)
 {
     _Atomic int64_t *full_ns = sks_times_at(rates->times, bucket);
-    const int64_t each_ns = SECOND_NS / per_s;
+    const int64_t each_ns = HSM_NS_PER_S / per_s;
     int64_t full = atomic_load(full_ns);
     int64_t after;
 
     do {
         after = (full > now_ns ? full : now_ns) + each_ns;
         if (after - now_ns > (int64_t)burst * each_ns) {
-            *wait_s =
-                (unsigned)((after - now_ns - (int64_t)burst * each_ns + SECOND_NS - 1) / SECOND_NS);
+            *wait_s = (unsigned)((after - now_ns - (int64_t)burst * each_ns + HSM_NS_PER_S - 1) /
+                                 HSM_NS_PER_S);
             return HSM_ERR_BUSY;
         }
     } while (!atomic_compare_exchange_weak(full_ns, &full, after));
@@ -68,5 +68,5 @@ sks_rates_take(struct sks_rates *rates, size_t bucket, unsigned per_s, unsigned 
 void
 sks_rates_give_back(struct sks_rates *rates, size_t bucket, unsigned per_s)
 {
-    atomic_fetch_sub(sks_times_at(rates->times, bucket), SECOND_NS / per_s);
+    atomic_fetch_sub(sks_times_at(rates->times, bucket), HSM_NS_PER_S / per_s);
 }

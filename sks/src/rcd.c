@@ -19,8 +19,6 @@
 #define POINTER_MAX 64 /* characters of a JSON pointer */
 #define DIGEST_MAX  96 /* characters of "sha512-" and 64 octets in base64 */
 
-DEFINE_DEFER(char, free)
-
 static enum hsm_status
 refuse(struct sks_refusal *refusal, const char *what)
 {

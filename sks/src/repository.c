@@ -36,16 +36,6 @@ struct name {
     char text[SKS_REPOSITORY_NAME_LEN + 1];
 };
 
-static inline void
-octets_free(uint8_t *octets)
-{
-    free(octets);
-}
-
-DEFINE_DEFER(char, free)
-DEFINE_DEFER(uint8_t, octets_free)
-DEFINE_DEFER(struct sks_repository, sks_repository_close)
-
 /* The path of an https URL that can stand before "/NAME.pem" in an x5u (ATIS-1000074); else NULL.
  */
 static const char *
@@ -166,7 +156,7 @@ file_path(const struct sks_repository *repository, const struct name *name)
 static enum hsm_status
 holds(const char *path, const char *pem)
 {
-    DEFER(octets_free) uint8_t *octets = NULL;
+    DEFER(free) uint8_t *octets = NULL;
     size_t len;
     enum hsm_status st = hsm_file_read(path, CERTS_CHAIN_OCTETS_MAX, &octets, &len);
 
@@ -299,7 +289,7 @@ serve(const struct sks_repository *repository, const struct acme_http_request *r
       const struct name *name, struct acme_http_response *response)
 {
     DEFER(free) char *path = file_path(repository, name);
-    DEFER(octets_free) uint8_t *pem = NULL;
+    DEFER(free) uint8_t *pem = NULL;
     struct name found;
     size_t len;
 

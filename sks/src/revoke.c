@@ -6,8 +6,6 @@
 #include <certs/chain.h>
 #include <hsm/defer.h>
 
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-
 static enum hsm_status
 put(struct sks_catalogue *catalogue, struct sks_credential *credential, enum sks_state state,
     struct hsm_reason *why)

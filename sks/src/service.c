@@ -15,8 +15,6 @@
 #define VERIFICATION   "/stir/v1/verification"
 #define REQUEST_ID_MAX 128 /* characters of an X-RequestID that is echoed */
 
-DEFINE_DEFER(struct sks_service, sks_service_free)
-
 time_t
 sks_service_now(const struct sks_service *service)
 {

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <hsm/clock.h>
 #include <sks/signers.h>
 #include <sks/x5u.h>
 
@@ -123,7 +124,7 @@ void sks_service_detail(void *service, json_t *answer);
 
 void sks_meter_open(struct hsm_metrics *metrics, struct sks_meter *out);
 
-/** An answered request. @param begun  hsm_metric_clock_ns() */
+/** An answered request. @param begun  hsm_clock_ns() */
 void sks_meter_signing(struct sks_service *service, enum sks_outcome outcome, int64_t begun);
 
 /** The token gave a signature with the key of that credential, or did not, in so many nanoseconds;

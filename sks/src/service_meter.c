@@ -4,14 +4,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/metrics.h>
 
 #include "sign_internal.h"
 
 #define KEY_TOLD_S 600 /* a key that signs no more: Prometheus has asked by then */
-
-DEFINE_DEFER(struct sks_signers, sks_signers_free)
 
 static const struct hsm_metric signing_seconds = {
     "sti_sks_signing_seconds", "Signing requests by outcome, and how long each took.",
@@ -75,7 +74,7 @@ sks_meter_open(struct hsm_metrics *metrics, struct sks_meter *out)
 static double
 seconds_since(int64_t begun)
 {
-    return (double)(hsm_metric_clock_ns() - begun) / 1e9;
+    return (double)(hsm_clock_ns() - begun) / 1e9;
 }
 
 void

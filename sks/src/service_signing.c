@@ -6,13 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <hsm/clock.h>
 #include <hsm/defer.h>
-#include <hsm/metrics.h>
 #include <hsm/use.h>
 
 #include "ms_api_signing_internal.h"
-
-DEFINE_DEFER(char, free)
 
 /* RFC 8224 section 4.1: nobody signs for a time that is not now. */
 static bool
@@ -35,7 +33,7 @@ struct sks_signing_call {
     const struct sks_customer *customer; /* NULL likewise */
     const char *who; /* asked, for the journal of signatures; NULL: nobody */
     time_t now;
-    int64_t begun; /* hsm_metric_clock_ns() */
+    int64_t begun; /* hsm_clock_ns() */
     unsigned wait_s; /* when there were too many calls */
     bool is_charged; /* to the rates */
     struct ms_fault fault; /* why it is not signed */
@@ -84,7 +82,7 @@ call_new(struct sks_service *service, const struct sks_caller *caller)
     call->caller = caller;
     call->who = hsm_use_now().who;
     call->now = sks_service_now(service);
-    call->begun = hsm_metric_clock_ns();
+    call->begun = hsm_clock_ns();
     return call;
 }
 
@@ -181,8 +179,8 @@ check_rate(struct sks_signing_call *call, struct acme_http_response *response)
     struct hsm_reason why = {""};
 
     call->is_charged = call->customer == NULL || acme_http_was_parked(response) ||
-                       sks_caller_take(call->caller, call->customer, hsm_metric_clock_ns(),
-                                       &call->wait_s, &why) == HSM_OK;
+                       sks_caller_take(call->caller, call->customer, hsm_clock_ns(), &call->wait_s,
+                                       &why) == HSM_OK;
     return call->is_charged || sks_ms_refuse(&call->fault, MS_TOO_MANY, why.text, "");
 }
 
@@ -271,8 +269,7 @@ may_record(const struct sks_signing_call *call)
     unsigned wait_s;
 
     return call->is_charged || call->caller == NULL ||
-           sks_caller_take(call->caller, call->customer, hsm_metric_clock_ns(), &wait_s, &why) ==
-               HSM_OK;
+           sks_caller_take(call->caller, call->customer, hsm_clock_ns(), &wait_s, &why) == HSM_OK;
 }
 
 /* A refused call is recorded too. If that fails it was logged; the call is refused either way. */

@@ -3,14 +3,10 @@
 
 #include <stdlib.h>
 
+#include <hsm/clock.h>
 #include <hsm/defer.h>
-#include <hsm/metrics.h>
 
 #include "ms_api_verification_internal.h"
-
-DEFINE_DEFER(char, free)
-DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
-DEFINE_DEFER(struct ms_verification, sks_ms_verification_clear)
 
 /* ---- waiting for chains ---- */
 
@@ -132,7 +128,7 @@ sks_service_answer_verification(struct sks_service *service, const struct sks_ca
     DEFER(sks_ms_verification_clear) struct ms_verification *held = &verification;
     struct ms_fault fault = {.dialect = MS_ATIS};
     enum sks_outcome outcome = SKS_OUTCOME_GOOD;
-    int64_t begun = hsm_metric_clock_ns();
+    int64_t begun = hsm_clock_ns();
     bool is_parked = false;
     const char *body;
     size_t len;

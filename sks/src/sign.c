@@ -12,6 +12,7 @@
 #include <certs/constraints.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
+#include <hsm/json.h>
 #include <sks/identity.h>
 
 #include "constrained_internal.h"
@@ -38,9 +39,6 @@ struct sks_signer {
     time_t not_before, not_after; /* of the leaf; of the first of the chain to end */
     struct hsm_series *_Atomic count, *_Atomic seconds; /* see sks_signer_series() */
 };
-
-DEFINE_DEFER(struct sks_signer, sks_signer_free)
-DEFINE_DEFER(json_t, json_decref)
 
 /* Key and certificate are compared at load, not at the first call. */
 static enum hsm_status

@@ -32,9 +32,6 @@ struct sks_signers {
     enum hsm_status status; /* of what was left out */
 };
 
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct sks_signers, sks_signers_free)
-
 static enum hsm_status
 refuse(const struct sks_credential *credential, enum hsm_status st, const char *why)
 {

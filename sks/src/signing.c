@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
-#include <hsm/metrics.h>
 
 #define PROBE_S 10 /* without a signature for this long, one is asked for */
 #define RETRY_S 10 /* between attempts to load what could not be loaded */
@@ -44,18 +44,6 @@ struct sks_signing {
 
     atomic_llong typical_ns; /* that a signature takes; 0: the last call got none */
 };
-
-DEFINE_DEFER(struct sks_signing, sks_signing_free)
-DEFINE_DEFER(struct sks_signers, sks_signers_free)
-
-static time_t
-monotonic(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return now.tv_sec;
-}
 
 /* ---- credentials ---- */
 
@@ -245,7 +233,7 @@ is_wanting(const struct provider *provider)
 static enum hsm_status
 load(struct sks_signing *signing)
 {
-    time_t now = monotonic();
+    time_t now = hsm_clock_s();
     bool is_new;
     int64_t version;
     enum hsm_status st = sks_catalogue_version(signing->config.catalogue, &version);
@@ -267,7 +255,7 @@ load(struct sks_signing *signing)
 static void
 probe(struct sks_signing *signing, time_t now)
 {
-    time_t at = monotonic();
+    time_t at = hsm_clock_s();
 
     if (at < signing->probe_at)
         return;
@@ -290,10 +278,10 @@ probe(struct sks_signing *signing, time_t now)
 static void
 retry_tokens(struct sks_signing *signing)
 {
-    if (monotonic() < signing->tokens_at)
+    if (hsm_clock_s() < signing->tokens_at)
         return;
     (void)sks_tokens_retry(signing->config.tokens); /* who is not served for it is told below */
-    signing->tokens_at = monotonic() + RETRY_S;
+    signing->tokens_at = hsm_clock_s() + RETRY_S;
 }
 
 /* So that a worker that is to take this one's place knows, also of what is signed with a credential
@@ -306,7 +294,7 @@ tell_others(struct sks_signing *signing, time_t now)
         DEFER(sks_signers_free) struct sks_signers *signers = take_signers(signing, provider);
 
         if (provider->signs && signers != NULL && sks_signers_at(signers, now) != NULL)
-            sks_serving_tell(signing->config.serving, name_of(provider), monotonic());
+            sks_serving_tell(signing->config.serving, name_of(provider), hsm_clock_s());
     }
 }
 
@@ -368,7 +356,7 @@ refuse_signature(struct sks_signing *signing, struct provider *provider,
     if (st == HSM_ERR_NOMEM || st == HSM_ERR_MALFORMED) /* the claims were checked before */
         return sks_ms_refuse(fault, MS_INTERNAL, "", "");
     hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why->text);
-    signing->config.signature(signing->config.context, asked, false, hsm_metric_clock_ns() - begun);
+    signing->config.signature(signing->config.context, asked, false, hsm_clock_ns() - begun);
     atomic_store(&provider->signs, false);
     atomic_store(&signing->typical_ns, 0);
     return cannot_now(fault, "the token does not sign");
@@ -380,7 +368,7 @@ static void
 note_signature(struct sks_signing *signing, struct provider *provider,
                const struct sks_signer *signer, int64_t begun)
 {
-    int64_t now = hsm_metric_clock_ns();
+    int64_t now = hsm_clock_ns();
     int64_t typical = atomic_load_explicit(&signing->typical_ns, memory_order_relaxed);
     int64_t took = now - begun;
 
@@ -389,7 +377,7 @@ note_signature(struct sks_signing *signing, struct provider *provider,
     else
         typical += (took - typical) / SLOWER;
     atomic_store_explicit(&signing->typical_ns, typical > 0 ? typical : 1, memory_order_relaxed);
-    atomic_store(&provider->last_signed, now / 1000000000);
+    atomic_store(&provider->last_signed, now / HSM_NS_PER_S);
     atomic_store(&provider->signs, true);
     signing->config.signature(signing->config.context, signer, true, took);
 }
@@ -423,7 +411,7 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
     if (provider != NULL)
         taken = signers_that_can_sign(signing, provider, now);
     if (taken != NULL) {
-        begun = hsm_metric_clock_ns();
+        begun = hsm_clock_ns();
         st = sks_signers_sign(taken, claims, now, identity, &chosen, &why);
     }
     if (chosen == NULL) {
@@ -530,7 +518,7 @@ check_candidate(const struct sks_signing *signing, time_t now)
         const struct provider *provider = &signing->providers[i];
 
         if ((provider->signers != NULL && sks_signers_at(provider->signers, now) != NULL) ||
-            !sks_serving_is(signing->config.serving, name_of(provider), monotonic()))
+            !sks_serving_is(signing->config.serving, name_of(provider), hsm_clock_s()))
             continue;
         hsm_log(HSM_LOG_ERROR,
                 "SPC %s: its calls are signed now, and would not be any more with this "
@@ -594,7 +582,7 @@ sks_signing_new(const struct sks_signing_config *config, time_t now, struct sks_
         return HSM_ERR_NOMEM;
     signing->config = *config;
     atomic_init(&signing->version, -1); /* none: versions grow from 1 */
-    signing->tokens_at = monotonic() + RETRY_S;
+    signing->tokens_at = hsm_clock_s() + RETRY_S;
     pthread_mutex_init(&signing->lock, NULL);
     pthread_mutex_init(&signing->refreshing, NULL);
     st = copy_providers(signing, config);

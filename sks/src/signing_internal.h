@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <time.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 #include <sks/catalogue.h>
 #include <sks/passport.h>
@@ -50,6 +51,7 @@ struct sks_signing_config {
 HSM_MUST_CHECK enum hsm_status sks_signing_new(const struct sks_signing_config *config, time_t now,
                                                struct sks_signing **out);
 void sks_signing_free(struct sks_signing *signing);
+DEFINE_DEFER(struct sks_signing, sks_signing_free)
 
 /** HSM_OK, or why not every active credential of every provider is loaded, which was logged. */
 HSM_MUST_CHECK enum hsm_status sks_signing_check(const struct sks_signing *signing);

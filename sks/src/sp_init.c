@@ -1,14 +1,10 @@
 /* sp_init.c - what a service provider needs before its first certificate. */
-#define _GNU_SOURCE /* asprintf */
 #include <sks/sp_init.h>
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <sys/stat.h>
 
 #include <acme/provision.h>
 #include <certs/chain.h>
@@ -22,17 +18,11 @@
 #include <sks/sp_config.h>
 
 #define CLIENT_VALID_DAYS 397
-#define BEARER_OCTETS     32 /* random */
+#define BEARER_OCTETS     32 /* of randomness */
 #define NAMES_MAX         16 /* of the TLS server certificate, besides cr_url's host */
 #define HOST_MAX          255 /* characters */
 #define PA_ANCHORS_FILE   "pa-anchors.pem"
 #define TLS_CA_FILE       "tls-ca.pem"
-
-DEFINE_DEFER(char, free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
 
 /* ---- names and places ---- */
 
@@ -67,7 +57,7 @@ is_loopback(const char *host)
            strncmp(host, "127.", 4) == 0;
 }
 
-/* A STI-CR on the loopback is a lab's: its verifier must be allowed to fetch from there. */
+/* An STI-CR on the loopback is part of a lab: its verifier must be allowed to fetch from there. */
 static bool
 repository_is_local(const struct sks_sp_init *init, char port[HOST_MAX + 1])
 {
@@ -81,15 +71,6 @@ repository_is_local(const struct sks_sp_init *init, char port[HOST_MAX + 1])
     snprintf(port, HOST_MAX + 1, "%s",
              colon != NULL && strchr(colon, ']') == NULL ? colon + 1 : "443");
     return is_loopback(host);
-}
-
-static enum hsm_status
-make_dir(const char *dir, mode_t mode)
-{
-    if (mkdir(dir, mode) == 0 || errno == EEXIST)
-        return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "%s: %s", dir, strerror(errno));
-    return HSM_ERR_IO;
 }
 
 static void
@@ -127,7 +108,7 @@ make_tls_server(const struct sks_sp_init *init, struct hsm_token *token)
                                      });
 }
 
-/* For a caller on this machine that speaks TLS: its key is in the token like every other. */
+/* A client certificate for local callers that use TLS; its key is in the token, too. */
 static enum hsm_status
 make_tls_client(const struct sks_sp_init *init, struct hsm_token *token)
 {
@@ -203,8 +184,8 @@ make_bearer(const struct sks_sp_init *init)
     return st;
 }
 
-/* Copies, so that the directory stands on its own. Written each time: the peers' may have changed.
- */
+/* Copy anchors, so that the directory is self-contained. The copy is written each time, because the
+ * peers' anchors may have changed. */
 static enum hsm_status
 copy_anchors(const struct sks_sp_init *init, const char *from, const char *also, const char *name)
 {
@@ -235,7 +216,7 @@ make_files(const struct sks_sp_init *init)
 
     if (trust == NULL)
         return HSM_ERR_NOMEM;
-    st = make_dir(trust, 0700);
+    st = acme_provision_dir(trust, 0700);
     if (st == HSM_OK)
         st = make_bearer(init);
     if (st == HSM_OK)
@@ -247,158 +228,70 @@ make_files(const struct sks_sp_init *init)
 
 /* ---- configuration ---- */
 
-static void
-section(FILE *to, const char *name)
-{
-    fprintf(to, "\n[%s]\n", name);
-}
-
-/* False: the value cannot stand in the file. */
-static bool
-entry(FILE *to, const char *name, const char *value)
-{
-    if (value == NULL)
-        return true;
-    if (!acme_config_value_is_safe(value)) {
-        hsm_log(HSM_LOG_ERROR, "%s: this value cannot stand in a configuration file", name);
-        return false;
-    }
-    fprintf(to, "%s = %s\n", name, value);
-    return true;
-}
-
-/* Sources of secrets with absolute paths; owned, NULL when not given. */
-struct sources {
-    char *pin, *password, *api_key;
-};
-
-static void
-sources_clear(struct sources *sources)
-{
-    free(sources->pin);
-    free(sources->password);
-    free(sources->api_key);
-}
-
-#define SOURCES __attribute__((cleanup(sources_clear))) struct sources
-
 static enum hsm_status
-take_source(const char *given, char **out)
-{
-    if (given == NULL)
-        return HSM_OK;
-    *out = acme_provision_source(given);
-    return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
-}
-
-static bool
-write_peers(FILE *to, const struct sks_sp_init *init, const struct sources *sources)
-{
-    section(to, "pa");
-    if (!entry(to, "url", init->pa_url) || !entry(to, "account", init->pa_account) ||
-        !entry(to, "user", init->pa_user) || !entry(to, "password-source", sources->password) ||
-        !entry(to, "api-key-source", sources->api_key) || !entry(to, "anchors", PA_ANCHORS_FILE))
-        return false;
-    section(to, "ca");
-    if (!entry(to, "directory", init->ca_directory) || !entry(to, "contact", init->ca_contact) ||
-        !entry(to, "tkauth-member", "tkauth") || !entry(to, "fingerprint", "thumbprint"))
-        return false;
-    section(to, "tls");
-    return entry(to, "ca", init->tls_ca != NULL ? TLS_CA_FILE : NULL) &&
-           entry(to, "chain", ACME_PROVISION_TLS_CHAIN_FILE);
-}
-
-static bool
-write_servers(FILE *to, const struct sks_sp_init *init)
-{
-    section(to, "api");
-    if (!entry(to, "address", init->api_address) || !entry(to, "socket", SKS_SP_SOCKET_FILE) ||
-        !entry(to, "bearer-source", "file:" SKS_SP_BEARER_FILE) ||
-        !entry(to, "client-anchors", ACME_PROVISION_TLS_ROOT_FILE))
-        return false;
-    section(to, "cr");
-    return entry(to, "address", init->cr_address) && entry(to, "base-url", init->cr_url) &&
-           entry(to, "dir", "cr");
-}
-
-static bool
-write_verification(FILE *to, const struct sks_sp_init *init)
+make_text(const struct sks_sp_init *init, const struct acme_provision_sources *sources, char **text)
 {
     char port[HOST_MAX + 1];
-    bool local = repository_is_local(init, port);
-    bool usual = strcmp(port, "443") == 0 || strcmp(port, "8443") == 0;
+    const bool local = repository_is_local(init, port);
+    const bool usual = strcmp(port, "443") == 0 || strcmp(port, "8443") == 0;
+    const char *own_port = local && !usual ? port : NULL;
+    const char *tls_ca = init->tls_ca != NULL ? TLS_CA_FILE : NULL;
 
-    section(to, "verification");
-    if (local)
-        fprintf(to, "# The STI-CR of this file is on the loopback: allowed here, and only here.\n");
-    return entry(to, "ports",
-                 init->ports != NULL ? init->ports
-                 : local && !usual   ? port
-                                     : NULL) &&
-           entry(to, "tls-ca", init->tls_ca != NULL ? TLS_CA_FILE : ACME_PROVISION_TLS_ROOT_FILE) &&
-           entry(to, "private-addresses", local || init->private_addresses ? "yes" : "no");
-}
-
-static bool
-write_text(FILE *to, const struct sks_sp_init *init, const struct sources *sources)
-{
-    fprintf(to, "# Written by sti-kms init, and never again: edit it. All keys: sti-kms --help\n");
-    section(to, "token");
-    if (!entry(to, "uri", init->token_uri) || !entry(to, "module", init->module) ||
-        !entry(to, "pin-source", sources->pin))
-        return false;
-    section(to, "sp");
-    if (!entry(to, "spc", init->spc))
-        return false;
-    section(to, "journal");
-    return entry(to, "dir", ACME_JOURNAL_DIR) && write_peers(to, init, sources) &&
-           write_servers(to, init) && write_verification(to, init);
-}
-
-static enum hsm_status
-make_config(const struct sks_sp_init *init, const struct sources *sources)
-{
-    DEFER(free) char *path = acme_provision_path(init->dir, SKS_SP_CONFIG_FILE);
-    DEFER(free) char *text = NULL;
-    size_t len = 0;
-    bool written = false;
-    bool good;
-    FILE *to = open_memstream(&text, &len);
-    enum hsm_status st;
-
-    if (path == NULL || to == NULL) {
-        if (to != NULL)
-            fclose(to);
-        return HSM_ERR_NOMEM;
-    }
-    good = write_text(to, init, sources);
-    if (fclose(to) != 0)
-        return HSM_ERR_NOMEM;
-    if (!good)
-        return HSM_ERR_USAGE;
-    st = acme_provision_config(path, text, &written);
-    if (st == HSM_OK)
-        tell(path, written ? "written" : "kept as it was");
-    return st;
+    return acme_provision_config_text(
+        "sti-kms",
+        (const struct acme_provision_line[]){
+            {"token", "uri", init->token_uri},
+            {"token", "module", init->module},
+            {"token", "pin-source", sources->pin},
+            {"sp", "spc", init->spc},
+            {"journal", "dir", ACME_JOURNAL_DIR},
+            {"pa", "url", init->pa_url},
+            {"pa", "account", init->pa_account},
+            {"pa", "user", init->pa_user},
+            {"pa", "password-source", sources->password},
+            {"pa", "api-key-source", sources->api_key},
+            {"pa", "anchors", PA_ANCHORS_FILE},
+            {"ca", "directory", init->ca_directory},
+            {"ca", "contact", init->ca_contact},
+            {"ca", "tkauth-member", "tkauth"},
+            {"ca", "fingerprint", "thumbprint"},
+            {"tls", "ca", tls_ca},
+            {"tls", "chain", ACME_PROVISION_TLS_CHAIN_FILE},
+            {"api", "address", init->api_address},
+            {"api", "socket", SKS_SP_SOCKET_FILE},
+            {"api", "bearer-source", "file:" SKS_SP_BEARER_FILE},
+            {"api", "client-anchors", ACME_PROVISION_TLS_ROOT_FILE},
+            {"cr", "address", init->cr_address},
+            {"cr", "base-url", init->cr_url},
+            {"cr", "dir", "cr"},
+            {"verification", NULL,
+             local ? "The STI-CR of this file is on the loopback: allowed here, and only here."
+                   : NULL},
+            {"verification", "ports", init->ports != NULL ? init->ports : own_port},
+            {"verification", "tls-ca", tls_ca != NULL ? tls_ca : ACME_PROVISION_TLS_ROOT_FILE},
+            {"verification", "private-addresses", local || init->private_addresses ? "yes" : "no"},
+            {.section = NULL},
+        },
+        text);
 }
 
 enum hsm_status
 sks_sp_init(const struct sks_sp_init *init)
 {
-    SOURCES sources = {.pin = NULL};
-    enum hsm_status st = take_source(init->pin_source, &sources.pin);
+    CLEAR_AFTER(acme_provision_sources_clear) struct acme_provision_sources sources = {.pin = NULL};
+    DEFER(free) char *text = NULL;
+    enum hsm_status st = acme_provision_sources_take(init->pin_source, init->pa_password_source,
+                                                     init->pa_api_key_source, &sources);
 
     if (st == HSM_OK)
-        st = take_source(init->pa_password_source, &sources.password);
+        st = make_text(init, &sources, &text);
     if (st == HSM_OK)
-        st = take_source(init->pa_api_key_source, &sources.api_key);
-    if (st == HSM_OK)
-        st = make_dir(init->dir, 0755);
+        st = acme_provision_dir(init->dir, 0755);
     if (st == HSM_OK)
         st = make_keys(init, sources.pin);
     if (st == HSM_OK)
         st = make_files(init);
     if (st == HSM_OK)
-        st = make_config(init, &sources);
+        st = acme_provision_config(init->dir, SKS_SP_CONFIG_FILE, text);
     return st;
 }

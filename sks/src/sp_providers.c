@@ -11,8 +11,6 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-
 #define TEXT(member, name, required, help)                                                         \
     {                                                                                              \
         "provider", name, ACME_CONFIG_TEXT, offsetof(struct sks_sp_provider, member), required, 0, \

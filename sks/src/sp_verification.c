@@ -13,8 +13,6 @@
 
 #define PRELOAD_MAX 1048576 /* octets of a list of URLs */
 
-DEFINE_DEFER(char, free)
-
 /* Those who speak for the STI-PA and the STI-CA are not those whom strangers' repositories have
  * their certificates of. */
 static enum hsm_status

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include <acme/provision.h>
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/uri.h>
@@ -40,9 +41,6 @@ struct sks_tokens {
     size_t count;
     struct one all[SKS_TOKENS_MAX];
 };
-
-DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 
 static bool
 copy_text(const char *text, char **out)
@@ -271,11 +269,9 @@ count_open(struct sks_tokens *tokens)
 static void
 wait_for_openers(struct sks_tokens *tokens, bool one_will_do, time_t seconds)
 {
-    struct timespec until;
+    const struct timespec until = hsm_clock_timespec(hsm_clock_ns() + seconds * HSM_NS_PER_S);
     int rc = 0;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += seconds;
     while (rc == 0 && count_those(tokens, is_opening) > 0 &&
            !(one_will_do && count_those(tokens, is_open) > 0))
         rc = pthread_cond_clockwait(&tokens->opened, &tokens->lock, CLOCK_MONOTONIC, &until);

@@ -27,8 +27,6 @@ struct sks_trail {
     atomic_bool is_written; /* since it was brought to the disk */
 };
 
-DEFINE_DEFER(struct sks_trail, sks_trail_close)
-
 static int
 open_file(const char *path)
 {

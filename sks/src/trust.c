@@ -10,10 +10,6 @@
 #define RECHECK_S 300 /* a signature that was good is believed for so long */
 #define FIXED_S   86400 /* how long a verdict on fixed anchors is kept */
 
-DEFINE_DEFER(struct sks_trust, sks_trust_free)
-DEFINE_DEFER(struct certs_path, certs_path_free)
-DEFINE_DEFER(struct held, sks_held_release)
-
 /* -- what is held ------------------------------------------------------------------------------ */
 
 void

@@ -14,6 +14,7 @@
 
 #include <acme/ca_list.h>
 #include <certs/verdict.h>
+#include <hsm/defer.h>
 #include <sks/trust.h>
 
 /*
@@ -49,6 +50,7 @@ struct sks_trust {
 /** NULL: no memory. */
 struct held *sks_held_new(time_t fetched_at);
 void sks_held_release(struct held *held);
+DEFINE_DEFER(struct held, sks_held_release)
 
 /** nextUpdate or exp. */
 time_t sks_held_end(const struct held *held);

@@ -11,8 +11,6 @@
 #define LOOK_S  60 /* at least so often somebody looks whether something is due, */
 #define RETRY_S 5 /* and so often while there is nothing that is good */
 
-DEFINE_DEFER(struct held, sks_held_release)
-
 static void
 replace(struct sks_trust *trust, struct held **which, struct held *with)
 {

@@ -21,9 +21,6 @@
 #define CRL_SIGNER_FILE  "crl-signer.pem"
 #define PATH_SIZE        4096 /* octets */
 
-DEFINE_DEFER(struct held, sks_held_release)
-DEFINE_DEFER(char, free)
-
 static bool
 path_of(const struct sks_trust *trust, const char *name, char out[PATH_SIZE])
 {

@@ -32,10 +32,6 @@ passports_clear(struct passports *passports)
     sks_div_chain_clear(&passports->chain);
 }
 
-#define PASSPORTS __attribute__((cleanup(passports_clear))) struct passports
-
-DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
-
 /* ---- taking them up ---- */
 
 /* One that the chain has a place for; what is beyond those that are counted is not even zero. */
@@ -308,7 +304,7 @@ sks_verify_all(struct sks_verifier *verifier, const struct sks_call *call, time_
                struct sks_judgements **out)
 {
     const struct judgement like = {.verifier = verifier, .call = call, .now = now};
-    PASSPORTS passports;
+    CLEAR_AFTER(passports_clear) struct passports passports;
     enum hsm_status st;
 
     passports.chain.count = 0;
@@ -338,7 +334,7 @@ sks_verify_diversion(struct sks_verifier *verifier, const struct sks_call *call,
                      const struct sks_claims *div, time_t now, struct sks_verification *out)
 {
     const struct judgement like = {.verifier = verifier, .call = call, .now = now};
-    PASSPORTS passports;
+    CLEAR_AFTER(passports_clear) struct passports passports;
     size_t at;
     enum hsm_status st;
 

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include <certs/cert.h>
+#include <hsm/clock.h>
 #include <hsm/log.h>
 
 #define GIVEN_UP_S 2 /* until what was not begun in time is tried again */
@@ -82,16 +83,6 @@ take_reply(struct acme_http_reply *reply, const char *url, bool has_chain, struc
     return st;
 }
 
-static unsigned
-ms_since(const struct timespec *begun)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (unsigned)((now.tv_sec - begun->tv_sec) * 1000 +
-                      (now.tv_nsec - begun->tv_nsec) / 1000000);
-}
-
 static void
 fetch(const struct sks_x5u_cache *cache, const char *url, const char *etag, bool has_chain,
       struct catch *out)
@@ -106,10 +97,9 @@ fetch(const struct sks_x5u_cache *cache, const char *url, const char *etag, bool
         .public_addresses_only = !cache->private_addresses,
     };
     struct acme_http_reply reply = {.status = 0};
-    struct timespec begun;
+    const int64_t begun_ms = hsm_clock_ms();
 
     *out = (struct catch){.st = HSM_OK};
-    clock_gettime(CLOCK_MONOTONIC, &begun);
     out->st = acme_http_fetch(cache->http, &get, &reply, &out->why);
     if (out->st == HSM_OK) {
         out->st = take_reply(&reply, url, has_chain, out);
@@ -117,7 +107,7 @@ fetch(const struct sks_x5u_cache *cache, const char *url, const char *etag, bool
     }
     if (out->st == HSM_ERR_NOMEM)
         (void)hsm_refuse(&out->why, HSM_ERR_NOMEM, "%s: out of memory", url);
-    out->took_ms = ms_since(&begun);
+    out->took_ms = (unsigned)(hsm_clock_ms() - begun_ms);
 }
 
 /* Before anybody is asked: a process that was here before, or one beside this, may have it. In
@@ -325,7 +315,7 @@ has_room(const struct sks_x5u_cache *cache, const struct x5u_entry *entry)
 static bool
 has_waited_too_long(const struct sks_x5u_cache *cache, const struct x5u_entry *entry)
 {
-    return ms_since(&entry->queued_at) > cache->queue_ms;
+    return hsm_clock_ms() - entry->queued_ms > cache->queue_ms;
 }
 
 /* The first in the queue whose host is not busy enough, or that has waited too long; NULL: none. */
@@ -348,7 +338,7 @@ take_next(struct sks_x5u_cache *cache)
 static void
 fly(struct sks_x5u_cache *cache, unsigned self, struct x5u_entry *entry)
 {
-    unsigned waited_ms = ms_since(&entry->queued_at);
+    unsigned waited_ms = (unsigned)(hsm_clock_ms() - entry->queued_ms);
     bool has_chain = entry->chain != NULL;
     time_t now = entry->asked_at;
     char *etag = has_chain && entry->etag != NULL ? strdup(entry->etag) : NULL;
@@ -443,7 +433,7 @@ sks_x5u_launch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now)
         return false;
     entry->is_in_flight = true;
     entry->asked_at = now;
-    clock_gettime(CLOCK_MONOTONIC, &entry->queued_at);
+    entry->queued_ms = hsm_clock_ms();
     entry->pins++;
     STAILQ_INSERT_TAIL(&cache->queue, entry, flight);
     cache->queue_len++;

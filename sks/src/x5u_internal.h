@@ -95,7 +95,7 @@ struct x5u_entry {
     time_t retry_at; /* of a chain: no fetch before */
     unsigned failures; /* in a row */
     time_t asked_at; /* in flight: what time it was then */
-    struct timespec queued_at; /* in flight: the same on the monotonic clock */
+    int64_t queued_ms; /* in flight: the same by hsm_clock_ms() */
     unsigned pins; /* threads that hold a pointer to it, and the flight */
     struct x5u_waiters waiters;
     size_t waiter_count;

@@ -39,8 +39,6 @@
 
 #define RETRIES_MAX 64 /* in a sweep, of what could not be written: each failure is logged */
 
-DEFINE_DEFER(char, free)
-DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(DIR, closedir)
 
 /* ---- one file ---- */

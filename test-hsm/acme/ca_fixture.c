@@ -27,6 +27,7 @@
 #include <certs/cert.h>
 #include <certs/csr.h>
 #include <certs/issue.h>
+#include <hsm/defer.h>
 
 #include "peer_jws.h"
 #include "postgres.h"
@@ -450,7 +451,7 @@ ca_try_fetch(struct ca_fixture *fixture, const char *method, const char *path,
 void
 ca_nonce(struct ca_fixture *fixture, char nonce[64])
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     ca_fetch(fixture, "HEAD", "/acme/new-nonce", NULL, NULL, &got);
     assert_int_equal(got.status, 200);
@@ -473,7 +474,7 @@ peer_stop(struct peer *peer)
 void
 peer_join(struct ca_fixture *fixture, struct peer *peer)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_start(peer);
     peer_post(fixture, peer, &(struct post){.path = "/acme/new-account", .payload = "{}"}, &got);
@@ -674,8 +675,8 @@ void
 peer_order(struct ca_fixture *fixture, const struct peer *peer, const char *spc,
            struct peer_order *order)
 {
-    GOT created = {.status = 0};
-    GOT authz = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got created = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got authz = {.status = 0};
     char *payload = peer_order_payload(spc);
 
     peer_send(fixture, peer, "/acme/new-order", payload, &created);
@@ -724,7 +725,7 @@ void
 peer_order_ready(struct ca_fixture *fixture, const struct peer *peer, const char *spc,
                  struct peer_order *order)
 {
-    GOT answered = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got answered = {.status = 0};
     char *token = peer_token(fixture, &(struct token_plan){.spc = spc, .account_key = peer->key});
     char *payload = NULL;
 
@@ -825,7 +826,7 @@ void
 peer_assert_status(struct ca_fixture *fixture, const struct peer *peer, const char *url,
                    const char *status)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_send(fixture, peer, url, "", &got);
     assert_int_equal(got.status, 200);
@@ -846,8 +847,8 @@ uint8_t *
 peer_download(struct ca_fixture *fixture, const struct peer *peer, const char *order_url,
               size_t *len)
 {
-    GOT order = {.status = 0};
-    GOT chain = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got order = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got chain = {.status = 0};
 
     peer_send(fixture, peer, order_url, "", &order);
     assert_string_equal(got_text(&order, "status"), "valid");
@@ -862,7 +863,7 @@ peer_enrol(struct ca_fixture *fixture, const struct peer *peer, const char *spc,
            struct peer_order *order)
 {
     EVP_PKEY *key = peer_key_new("P-256");
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_order_ready(fixture, peer, spc, order);
     peer_finalize(fixture, peer, order, key, spc, false, &got);

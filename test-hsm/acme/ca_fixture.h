@@ -66,8 +66,6 @@ struct got {
 };
 
 void got_clear(struct got *got);
-#define GOT __attribute__((cleanup(got_clear))) struct got
-
 /** A header's value, or of several the n-th; "" when absent. Overwritten by the fourth next call.
  */
 const char *got_header_n(const struct got *got, const char *name, int n);

@@ -20,6 +20,7 @@
 #include <curl/curl.h>
 
 #include <acme/provision.h>
+#include <hsm/defer.h>
 #include <hsm/process.h>
 
 #include "data.h"
@@ -346,7 +347,7 @@ ca_program_stop(struct ca_program *program)
 static bool
 refresh_nonce(struct enroller *enroller)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     if (!ca_try_fetch(enroller->ca, "HEAD", "/acme/new-nonce", NULL, NULL, &got) ||
         got.status != 200)
@@ -403,7 +404,7 @@ enroller_post(struct enroller *enroller, const char *path, const char *payload, 
 void
 enroller_join(struct enroller *enroller, struct ca_fixture *ca)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     *enroller = (struct enroller){.ca = ca};
     peer_start(&enroller->peer);
@@ -431,7 +432,7 @@ copy_member(const struct got *got, const char *name, char out[CA_URL_SIZE])
 static void
 place_order(struct enroller *enroller, const char *spc, char order[CA_URL_SIZE])
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     char *payload = peer_order_payload(spc);
 
     enroller_post(enroller, "/acme/new-order", payload, &got);
@@ -443,8 +444,8 @@ place_order(struct enroller *enroller, const char *spc, char order[CA_URL_SIZE])
 static void
 authorize(struct enroller *enroller, const char *spc, const struct got *order)
 {
-    GOT authz = {.status = 0};
-    GOT answered = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got authz = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got answered = {.status = 0};
     const json_t *challenge;
     char *token = peer_token(enroller->ca,
                              &(struct token_plan){.spc = spc, .account_key = enroller->peer.key});
@@ -468,7 +469,7 @@ authorize(struct enroller *enroller, const char *spc, const struct got *order)
 static void
 finalize(struct enroller *enroller, const char *spc, EVP_PKEY *key, const struct got *order)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     char *csr = peer_csr_payload(key, spc, false), url[CA_URL_SIZE];
 
     copy_member(order, "finalize", url);
@@ -500,12 +501,12 @@ void
 enroller_enrol(struct enroller *enroller, const char *spc, EVP_PKEY *key, char order[CA_URL_SIZE],
                char **pem)
 {
-    GOT chain = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got chain = {.status = 0};
     char url[CA_URL_SIZE] = "";
 
     place_order(enroller, spc, order);
     for (int i = 0; i < ANSWER_TRIES && url[0] == '\0'; i++) {
-        GOT read = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got read = {.status = 0};
 
         enroller_post(enroller, order, "", &read);
         if (advance(enroller, spc, key, &read))

@@ -297,49 +297,76 @@ a_configuration_that_is_there_is_kept(void **state)
 {
     uint8_t *text = NULL;
     size_t len;
-    bool written = false;
 
     (void)state;
-    assert_int_equal(acme_provision_config(in_dir("a.conf"), "first", &written), HSM_OK);
-    assert_true(written);
-    assert_int_equal(acme_provision_config(in_dir("a.conf"), "second", &written), HSM_OK);
-    assert_false(written);
+    assert_int_equal(acme_provision_config(softhsm_dir(), "a.conf", "first"), HSM_OK);
+    assert_int_equal(acme_provision_config(softhsm_dir(), "a.conf", "second"), HSM_OK);
     assert_int_equal(hsm_file_read(in_dir("a.conf"), 100, &text, &len), HSM_OK);
     assert_string_equal((char *)text, "first");
     free(text);
 }
 
 static void
-values_that_would_break_a_configuration_are_told(void **state)
+lines_of_a_configuration_are_written_in_sections(void **state)
 {
+    const struct acme_provision_line lines[] = {
+        {"token", "uri", "pkcs11:token=a;object=b"},
+        {"token", "module", NULL},
+        {"token", "pin-source", "file:/pin"},
+        {"left-out", "key", NULL},
+        {"cr", NULL, "why"},
+        {"cr", "dir", "cr"},
+        {.section = NULL},
+    };
+    char *text = NULL;
+
     (void)state;
-    assert_true(acme_config_value_is_safe("pkcs11:token=a;object=b"));
-    assert_false(acme_config_value_is_safe("a\nb"));
-    assert_false(acme_config_value_is_safe("a ;b"));
-    assert_false(acme_config_value_is_safe(" a"));
-    assert_false(acme_config_value_is_safe(""));
+    assert_int_equal(acme_provision_config_text("sti-x", lines, &text), HSM_OK);
+    assert_string_equal(
+        text, "# Written by sti-x init, and never again: edit it. All keys: sti-x --help\n"
+              "\n[token]\nuri = pkcs11:token=a;object=b\npin-source = file:/pin\n"
+              "\n[cr]\n# why\ndir = cr\n");
+    free(text);
+}
+
+static void
+values_that_would_break_a_configuration_are_refused(void **state)
+{
+    static const char *const values[] = {"a\nb", "a\tb", "a ;b", ";b", " a", ""};
+    char *text = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        assert_int_equal(
+            acme_provision_config_text("sti-x",
+                                       (const struct acme_provision_line[]){
+                                           {"token", "uri", values[i]}, {.section = NULL}},
+                                       &text),
+            HSM_ERR_USAGE);
+        assert_null(text);
+    }
 }
 
 static void
 sources_and_names_come_out_as_configurations_and_certificates_want_them(void **state)
 {
-    char *fd = acme_provision_source("fd:3"), *file = acme_provision_source("file:/");
-    char *dots = acme_provision_source("/tmp/.."), *prompt = acme_provision_source("prompt");
+    ACME_PROVISION_SOURCES some = {.pin = NULL}, others = {.pin = NULL};
     char *fits = acme_provision_common_name("Example", "SHAKEN Root");
     char *too_long = acme_provision_common_name(
         "An organization whose name is as long as names of organizations are", "SHAKEN Root");
 
     (void)state;
-    assert_string_equal(fd, "fd:3");
-    assert_string_equal(file, "file:/");
-    assert_string_equal(dots, "file:/");
-    assert_string_equal(prompt, "prompt");
+    assert_int_equal(acme_provision_sources_take("fd:3", "file:/", "/tmp/..", &some), HSM_OK);
+    assert_string_equal(some.pin, "fd:3");
+    assert_string_equal(some.password, "file:/");
+    assert_string_equal(some.api_key, "file:/");
+    assert_int_equal(acme_provision_sources_take("prompt", NULL, "credential:a/b", &others),
+                     HSM_OK);
+    assert_string_equal(others.pin, "prompt");
+    assert_null(others.password);
+    assert_string_equal(others.api_key, "credential:a/b");
     assert_string_equal(fits, "Example SHAKEN Root");
     assert_string_equal(too_long, "SHAKEN Root");
-    free(fd);
-    free(file);
-    free(dots);
-    free(prompt);
     free(fits);
     free(too_long);
 }
@@ -396,7 +423,8 @@ main(void)
         cmocka_unit_test(a_root_is_made_once_and_nobody_elses_is_taken_for_it),
         cmocka_unit_test(nothing_outlives_its_issuer),
         cmocka_unit_test(a_configuration_that_is_there_is_kept),
-        cmocka_unit_test(values_that_would_break_a_configuration_are_told),
+        cmocka_unit_test(lines_of_a_configuration_are_written_in_sections),
+        cmocka_unit_test(values_that_would_break_a_configuration_are_refused),
         cmocka_unit_test(sources_and_names_come_out_as_configurations_and_certificates_want_them),
         cmocka_unit_test(a_daemon_is_not_opened_with_a_certificate_of_another_key),
     };

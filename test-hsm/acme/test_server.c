@@ -20,6 +20,7 @@
 #include <acme/jwk.h>
 #include <certs/cert.h>
 #include <certs/chain.h>
+#include <hsm/defer.h>
 
 #include "ca_fixture.h"
 #include "data.h"
@@ -60,7 +61,7 @@ assert_post_headers(const struct got *got)
 static void
 the_directory_names_what_is_offered_and_nothing_else(void **state)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     char url[CA_URL_SIZE];
 
     (void)state;
@@ -81,8 +82,8 @@ the_directory_names_what_is_offered_and_nothing_else(void **state)
 static void
 new_nonce_answers_head_with_200_and_get_with_204(void **state)
 {
-    GOT head = {.status = 0};
-    GOT get = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got head = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got get = {.status = 0};
 
     (void)state;
     ca_fetch(&ca, "HEAD", "/acme/new-nonce", NULL, NULL, &head);
@@ -99,8 +100,8 @@ a_nonce_is_good_once(void **state)
 {
     const struct peer *peer = *state;
     char nonce[64], *body;
-    GOT first = {.status = 0};
-    GOT second = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got second = {.status = 0};
 
     ca_nonce(&ca, nonce);
     body = peer_body(&ca, peer, &(struct post){.path = peer->kid, .payload = "", .nonce = nonce});
@@ -117,8 +118,8 @@ the_nonce_of_an_answer_is_good_for_the_next_request(void **state)
 {
     const struct peer *peer = *state;
     char nonce[64];
-    GOT first = {.status = 0};
-    GOT second = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got second = {.status = 0};
 
     peer_send(&ca, peer, peer->kid, "", &first);
     snprintf(nonce, sizeof(nonce), "%s", got_header(&first, "Replay-Nonce"));
@@ -131,7 +132,7 @@ a_nonce_expires_and_is_deleted(void **state)
 {
     const struct peer *peer = *state;
     char nonce[64];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     ca_nonce(&ca, nonce);
     ca_fixture_set_time(time(NULL) + 3601);
@@ -148,7 +149,7 @@ processes_on_one_store_share_their_nonces(void **state)
     const struct peer *peer = *state;
     struct acme_server *first = ca.server, *second = NULL;
     char nonce[64];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     ca_nonce(&ca, nonce);
     assert_int_equal(acme_server_new(&ca.config, &second), HSM_OK);
@@ -202,7 +203,7 @@ a_request_with_one_fault_is_refused(void **state)
     snprintf(unknown, sizeof(unknown), "%s/acme/acct/AAAAAAAAAAAAAAAAAAAAAA", ca.pa.base_url);
     for (size_t i = 0; i < COUNT(faults); i++) {
         struct post post = faults[i].post;
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         post.path = path;
         if (post.payload == NULL)
@@ -218,7 +219,7 @@ a_request_with_one_fault_is_refused(void **state)
 static void
 an_unsupported_algorithm_is_told_which_ones_are(void **state)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_post(&ca, *state,
               &(struct post){.path = "/acme/new-order", .payload = "{}", .alg = "RS256"}, &got);
@@ -242,7 +243,7 @@ a_body_that_is_no_flattened_jws_is_malformed(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(bodies); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         ca_fetch(&ca, "POST", "/acme/new-order", "application/jose+json", bodies[i], &got);
         assert_refused(&got, 400, "malformed", bodies[i]);
@@ -253,7 +254,7 @@ static void
 an_oversized_body_is_413(void **state)
 {
     char *body = malloc(ACME_HTTP_BODY_MAX + 2);
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     memset(body, 'A', ACME_HTTP_BODY_MAX + 1);
@@ -271,12 +272,12 @@ get_of_what_wants_a_post_is_405(void **state)
         "/acme/order/x",     "/acme/order/x/finalize", "/acme/authz/x",    "/acme/chall/x",
         "/acme/cert/x",      "/acme/acct/x/orders",
     };
-    GOT post = {.status = 0};
-    GOT nowhere = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got post = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got nowhere = {.status = 0};
 
     (void)state;
     for (size_t i = 0; i < COUNT(paths); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         ca_fetch(&ca, "GET", paths[i], NULL, NULL, &got);
         assert_refused(&got, 405, "malformed", paths[i]);
@@ -295,9 +296,9 @@ an_account_is_created_once_and_found_by_its_key(void **state)
 {
     const char *path = "/acme/new-account";
     struct peer peer;
-    GOT missing = {.status = 0};
-    GOT created = {.status = 0};
-    GOT found = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got missing = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got created = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got found = {.status = 0};
 
     (void)state;
     peer_start(&peer);
@@ -345,7 +346,7 @@ a_contact_that_is_no_mail_address_is_refused(void **state)
 
     for (size_t i = 0; i < COUNT(cases); i++) {
         char payload[512];
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         snprintf(payload, sizeof(payload), "{\"contact\":%s}", cases[i].contact);
         peer_send(&ca, peer, peer->kid, payload, &got);
@@ -370,7 +371,7 @@ an_account_key_must_be_a_public_p256_key(void **state)
     (void)state;
     peer_start(&peer);
     for (size_t i = 0; i < COUNT(headers); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         peer_post(
             &ca, &peer,
@@ -406,10 +407,10 @@ an_account_is_updated_and_deactivated_with_all_it_has_open(void **state)
 {
     struct peer peer;
     struct peer_order order;
-    GOT updated = {.status = 0};
-    GOT deactivated = {.status = 0};
-    GOT refused = {.status = 0};
-    GOT new_account = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got updated = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got deactivated = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got refused = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got new_account = {.status = 0};
     char kid[CA_URL_SIZE];
 
     (void)state;
@@ -442,8 +443,8 @@ an_account_that_the_operator_has_revoked_is_of_no_use(void **state)
     struct peer peer;
     struct peer_order order;
     const char *id;
-    GOT refused = {.status = 0};
-    GOT new_account = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got refused = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got new_account = {.status = 0};
 
     (void)state;
     peer_join(&ca, &peer);
@@ -481,7 +482,7 @@ an_account_reads_no_other_ones_things(void **state)
     urls[2] = order.authz;
     urls[3] = order.challenge;
     for (size_t i = 0; i < COUNT(urls); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         peer_send(&ca, peer, urls[i], "", &got);
         assert_refused(&got, 403, "unauthorized", urls[i]);
@@ -533,8 +534,8 @@ the_orders_of_an_account_are_listed_the_open_and_the_newest_first(void **state)
     struct peer peer;
     struct peer_order older, newer;
     char list[CA_URL_SIZE], next[CA_URL_SIZE], end[CA_URL_SIZE];
-    GOT first = {.status = 0};
-    GOT second = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got second = {.status = 0};
 
     (void)state;
     peer_join(&ca, &peer);
@@ -568,7 +569,7 @@ a_cursor_that_is_none_of_ours_is_malformed(void **state)
     for (size_t i = 0; i < COUNT(cursors); i++) {
         const struct peer *peer = *state;
         char url[CA_URL_SIZE];
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         snprintf(url, sizeof(url), "%.400s/orders?%s", peer->kid, cursors[i]);
         peer_send(&ca, peer, url, "", &got);
@@ -621,7 +622,7 @@ a_key_change_needs_both_keys_and_the_right_words(void **state)
     struct peer peer, other;
     EVP_PKEY *fresh = peer_key_new("P-256");
     char url[CA_URL_SIZE];
-    GOT old_key = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got old_key = {.status = 0};
 
     (void)state;
     peer_join(&ca, &peer);
@@ -662,7 +663,7 @@ a_key_change_needs_both_keys_and_the_right_words(void **state)
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         char *payload = inner_jws(&cases[i].inner);
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         peer_send(&ca, &peer, url, payload, &got);
         if (got.status != cases[i].status || strcmp(got_problem(&got), cases[i].problem) != 0)
@@ -728,7 +729,7 @@ an_order_for_what_is_not_one_spc_is_refused(void **state)
     };
 
     for (size_t i = 0; i < COUNT(cases); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         peer_send(&ca, *state, "/acme/new-order", cases[i].payload, &got);
         assert_refused(&got, cases[i].status, cases[i].problem, cases[i].payload);
@@ -739,7 +740,7 @@ an_order_for_what_is_not_one_spc_is_refused(void **state)
 static void
 each_of_several_identifiers_is_told_what_is_wrong_with_it(void **state)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     const json_t *subproblems, *one;
 
     peer_send(&ca, *state, "/acme/new-order",
@@ -773,7 +774,7 @@ the_identifier_comes_back_as_the_client_wrote_it(void **state)
 
     for (size_t i = 0; i < COUNT(values); i++) {
         char payload[256];
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
         const json_t *identifier;
 
         snprintf(payload, sizeof(payload),
@@ -810,8 +811,8 @@ a_validity_that_is_asked_for_is_kept(void **state)
     char before[40], after[40], payload[512], echo[40];
     struct peer_order order;
     struct tm tm;
-    GOT created = {.status = 0};
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got created = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     uint8_t *der;
     size_t len;
     X509 *cert = NULL;
@@ -846,7 +847,7 @@ static void
 assert_validity(const struct peer *peer, time_t not_before, time_t not_after, int status)
 {
     char before[40], after[40], payload[512];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     local_time(not_before, before);
     local_time(not_after, after);
@@ -880,7 +881,7 @@ what_was_promised_is_not_cut_but_given_up(void **state)
     const struct peer *peer = *state;
     EVP_PKEY *key = peer_key_new("P-256");
     struct peer_order order;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_order_ready(&ca, peer, "1234", &order);
     assert_int_equal(acme_store_run(ca.store, NULL,
@@ -898,8 +899,8 @@ an_authorization_offers_one_tkauth_challenge(void **state)
 {
     const struct peer *peer = *state;
     struct peer_order order;
-    GOT authz = {.status = 0};
-    GOT challenge = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got authz = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got challenge = {.status = 0};
     const json_t *offered;
     char up[CA_URL_SIZE + 16];
 
@@ -925,7 +926,7 @@ what_does_not_exist_is_404(void **state)
                                         "/acme/chall/x", "/acme/cert/x"};
 
     for (size_t i = 0; i < COUNT(paths); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         peer_send(&ca, *state, paths[i], "", &got);
         assert_refused(&got, 404, "malformed", paths[i]);
@@ -937,9 +938,9 @@ an_authorization_can_be_given_up_and_takes_its_order_with_it(void **state)
 {
     const struct peer *peer = *state;
     struct peer_order order;
-    GOT wrong = {.status = 0};
-    GOT got = {.status = 0};
-    GOT again = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got wrong = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got again = {.status = 0};
 
     peer_order_ready(&ca, peer, "1234", &order);
     peer_send(&ca, peer, order.authz, "{\"status\":\"valid\"}", &wrong);
@@ -957,10 +958,10 @@ an_spc_without_a_registered_name_is_refused_where_one_is_required(void **state)
 {
     const char *payload =
         "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEODhaWg\"}]}"; /* 88ZZ */
-    GOT refused = {.status = 0};
-    GOT taken = {.status = 0};
-    GOT lost = {.status = 0};
-    GOT again = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got refused = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got taken = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got lost = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got again = {.status = 0};
 
     ca.config.participants_required = true;
     ca_fixture_restart(&ca);
@@ -1015,9 +1016,9 @@ assert_token_refused(const struct peer *peer, const char *token, const char *pro
                      const char *what)
 {
     struct peer_order order;
-    GOT answer = {.status = 0};
-    GOT read = {.status = 0};
-    GOT finalized = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got answer = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got read = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got finalized = {.status = 0};
     const char *type;
 
     peer_order(&ca, peer, "1234", &order);
@@ -1114,7 +1115,7 @@ an_spc_token_that_is_not_es256_ends_the_order(void **state)
 
     for (size_t i = 0; i < COUNT(algs); i++) {
         struct peer_order order;
-        GOT answer = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got answer = {.status = 0};
         char *token = token_with_alg(*state, algs[i]);
 
         peer_order(&ca, *state, "1234", &order);
@@ -1151,8 +1152,8 @@ an_sti_pa_that_is_away_costs_no_order(void **state)
 {
     const struct peer *peer = *state;
     struct peer_order order;
-    GOT away = {.status = 0};
-    GOT back = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got away = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got back = {.status = 0};
     char *token;
 
     ca_fixture_restart(&ca); /* and it knows no certificate of a signer */
@@ -1180,7 +1181,7 @@ a_response_without_one_token_leaves_the_challenge_pending(void **state)
 
     peer_order(&ca, *state, "1234", &order);
     for (size_t i = 0; i < COUNT(payloads); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         peer_send(&ca, *state, order.challenge, payloads[i], &got);
         assert_refused(&got, 400, "malformed", payloads[i]);
@@ -1207,8 +1208,8 @@ every_deployed_form_of_a_good_token_is_taken(void **state)
     assert_int_equal(acme_jwk_thumbprint(peer->key, thumbprint), HSM_OK);
     for (size_t i = 0; i < COUNT(forms); i++) {
         struct peer_order order;
-        GOT got = {.status = 0};
-        GOT again = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got again = {.status = 0};
         char *token = peer_token(&ca, &forms[i].plan);
 
         peer_order(&ca, peer, "1234", &order);
@@ -1236,8 +1237,8 @@ a_certificate_says_what_the_ca_knows_and_not_what_the_csr_claims(void **state)
     struct peer_order order;
     struct certs_chain *chain = NULL;
     struct hsm_reason why = {""};
-    GOT read = {.status = 0};
-    GOT pem = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got read = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got pem = {.status = 0};
     char *subject;
 
     assert_int_equal(acme_server_participant_set(ca.store, "709J", "Bücher Telecom", "US"), HSM_OK);
@@ -1295,10 +1296,10 @@ a_csr_that_does_not_fit_is_refused_and_the_order_stays_ready(void **state)
         {"another account's key", &other.key, "1234", false},
         {"a key certified before", &used, "1234", false},
     };
-    GOT first = {.status = 0};
-    GOT malformed = {.status = 0};
-    GOT garbage = {.status = 0};
-    GOT good = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got malformed = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got garbage = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got good = {.status = 0};
 
     peer_join(&ca, &other);
     used = peer_key_new("P-256");
@@ -1308,7 +1309,7 @@ a_csr_that_does_not_fit_is_refused_and_the_order_stays_ready(void **state)
 
     peer_order_ready(&ca, peer, "1234", &order);
     for (size_t i = 0; i < COUNT(cases); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         peer_finalize(&ca, peer, &order, *cases[i].key, cases[i].spc, cases[i].ca, &got);
         assert_refused(&got, 400, "badCSR", cases[i].what);
@@ -1334,9 +1335,9 @@ a_token_for_a_ca_certificate_gives_none_here(void **state)
     struct peer_order order;
     char *token =
         peer_token(&ca, &(struct token_plan){.spc = "1234", .account_key = peer->key, .ca = true});
-    GOT answer = {.status = 0};
-    GOT delegate = {.status = 0};
-    GOT end_entity = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got answer = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got delegate = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got end_entity = {.status = 0};
 
     peer_order(&ca, peer, "1234", &order);
     answer_challenge(peer, &order, "tkauth", token, &answer);
@@ -1355,8 +1356,8 @@ the_account_key_is_certified_only_by_the_operators_leave(void **state)
 {
     struct peer peer;
     struct peer_order first, second;
-    GOT once = {.status = 0};
-    GOT twice = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got once = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got twice = {.status = 0};
 
     (void)state;
     ca.config.account_key_in_csr = true;
@@ -1379,8 +1380,8 @@ an_order_is_finalized_once(void **state)
     const struct peer *peer = *state;
     EVP_PKEY *key = peer_key_new("P-256");
     struct peer_order order;
-    GOT pending = {.status = 0};
-    GOT again = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got pending = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got again = {.status = 0};
 
     peer_order(&ca, peer, "1234", &order);
     peer_finalize(&ca, peer, &order, key, "1234", false, &pending);
@@ -1402,7 +1403,7 @@ static void *
 send_in_race(void *context)
 {
     struct race *race = context;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     ca_fetch(&ca, "POST", race->url, "application/jose+json", race->body, &got);
     race->status = got.status;
@@ -1458,8 +1459,8 @@ assert_replay_is_refused(const struct peer *peer, const char *url, const char *p
 {
     char nonce[64], *body;
     int64_t before;
-    GOT used = {.status = 0};
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got used = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     ca_nonce(&ca, nonce);
     peer_post(&ca, peer, &(struct post){.path = peer->kid, .payload = "", .nonce = nonce}, &used);
@@ -1484,7 +1485,7 @@ with_a_used_nonce_nothing_is_changed_and_nothing_told(void **state)
     char *order = peer_order_payload("1234"), *csr = peer_csr_payload(key, "1234", false);
     char *token = peer_token(&ca, &(struct token_plan){.spc = "1234", .account_key = peer->key});
     char *answer = NULL;
-    GOT read = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got read = {.status = 0};
 
     assert_true(asprintf(&answer, "{\"tkauth\":\"%s\"}", token) > 0);
     peer_order(&ca, peer, "1234", &pending);
@@ -1539,8 +1540,8 @@ an_order_that_is_not_fulfilled_in_time_is_invalid_and_then_gone(void **state)
     const struct peer *peer = *state;
     EVP_PKEY *key = peer_key_new("P-256");
     struct peer_order order;
-    GOT finalized = {.status = 0};
-    GOT gone = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got finalized = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got gone = {.status = 0};
 
     peer_order_ready(&ca, peer, "1234", &order);
     ca_fixture_set_time(time(NULL) + 7 * DAY);
@@ -1628,7 +1629,7 @@ send_vector(const json_t *vectors, const char *name, struct got *got)
 static void
 assert_vector(const json_t *vectors, const char *name, int status)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     send_vector(vectors, name, &got);
     if (got.status != status)
@@ -1679,8 +1680,8 @@ static void
 requests_that_others_signed_are_understood(void **state)
 {
     json_t *vectors = data_json("self/acme_requests.json");
-    GOT order = {.status = 0};
-    GOT joined = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got order = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got joined = {.status = 0};
 
     (void)state;
     ca_fixture_set_time(DATA_NOW);

@@ -17,6 +17,7 @@
 #include <certs/cert.h>
 #include <certs/crl.h>
 #include <certs/issue.h>
+#include <hsm/defer.h>
 
 #include "ca_fixture.h"
 
@@ -97,8 +98,6 @@ certificate_clear(struct certificate *certificate)
     X509_free(certificate->x509);
 }
 
-#define CERTIFICATE __attribute__((cleanup(certificate_clear))) struct certificate
-
 static void
 enrol(struct certificate *out)
 {
@@ -138,7 +137,7 @@ is_to_be_renewed(const struct certificate *certificate)
     char *second = acme_base64url_encode(serial, len), path[256], now[32];
     time_t t = ca_fixture_time();
     bool passed;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     snprintf(path, sizeof(path), "/acme/renewal-info/%s.%s", first, second);
     ca_fetch(&ca, "GET", path, NULL, NULL, &got);
@@ -158,7 +157,7 @@ assert_revoke_is(const struct certificate *certificate, int status, const char *
     char *text = acme_base64url_encode(certificate->der, certificate->len);
     json_t *object = json_pack("{s:s}", "certificate", text);
     char *payload = json_dumps(object, JSON_COMPACT);
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_send(&ca, &account, "/acme/revoke-cert", payload, &got);
     assert_int_equal(got.status, status);
@@ -173,7 +172,7 @@ assert_revoke_is(const struct certificate *certificate, int status, const char *
 static void
 what_the_sti_pa_revokes_is_revoked_here(void **state)
 {
-    CERTIFICATE revoked = {.der = NULL}, good = {.der = NULL};
+    CLEAR_AFTER(certificate_clear) struct certificate revoked = {.der = NULL}, good = {.der = NULL};
     struct certs_crl_entry entry;
 
     (void)state;
@@ -202,7 +201,7 @@ what_the_sti_pa_revokes_is_revoked_here(void **state)
 static void
 what_the_sti_pa_revoked_is_asked_for_again(void **state)
 {
-    CERTIFICATE revoked = {.der = NULL};
+    CLEAR_AFTER(certificate_clear) struct certificate revoked = {.der = NULL};
     struct certs_crl_entry entry;
     char *serial;
 
@@ -231,7 +230,7 @@ what_the_sti_pa_revoked_is_asked_for_again(void **state)
 static void
 what_another_ca_issued_under_the_same_serial_is_not_ours(void **state)
 {
-    CERTIFICATE certificate = {.der = NULL};
+    CLEAR_AFTER(certificate_clear) struct certificate certificate = {.der = NULL};
     struct certs_crl_entry entry;
 
     (void)state;
@@ -281,7 +280,7 @@ static void
 a_certificate_of_a_former_issuing_certificate_is_ours(void **state)
 {
     struct certs_chain *renamed = renamed_issuing();
-    CERTIFICATE certificate = {.der = NULL};
+    CLEAR_AFTER(certificate_clear) struct certificate certificate = {.der = NULL};
     struct certs_crl_entry entry;
 
     (void)state;
@@ -303,7 +302,7 @@ a_long_crl_is_taken_whole(void **state)
     enum {
         OTHERS = 1200
     };
-    CERTIFICATE certificate = {.der = NULL};
+    CLEAR_AFTER(certificate_clear) struct certificate certificate = {.der = NULL};
     struct certs_crl_entry *entries = calloc(OTHERS + 1, sizeof(*entries));
 
     (void)state;
@@ -327,7 +326,7 @@ a_long_crl_is_taken_whole(void **state)
 static void
 a_crl_that_is_not_good_revokes_nothing(void **state)
 {
-    CERTIFICATE certificate = {.der = NULL};
+    CLEAR_AFTER(certificate_clear) struct certificate certificate = {.der = NULL};
     struct certs_crl_entry entry;
 
     (void)state;

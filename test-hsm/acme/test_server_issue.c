@@ -99,7 +99,7 @@ static void
 a_restart_under_another_profile_voids_it_and_its_serial_is_never_used(void **state)
 {
     struct peer_order order, next;
-    GOT read = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got read = {.status = 0};
 
     peer_enrol(&ca, *state, "1234", &order);
     crash_before_certificate(&order);
@@ -174,7 +174,7 @@ static void
 a_poll_completes_what_waited_for_the_token(void **state)
 {
     struct peer_order order;
-    GOT waiting = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got waiting = {.status = 0};
     size_t len;
 
     peer_enrol(&ca, *state, "1234", &order);
@@ -222,7 +222,7 @@ static void
 an_order_that_another_process_ended_meanwhile_is_left_alone(void **state)
 {
     struct peer_order order;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_enrol(&ca, *state, "1234", &order);
     crash_before_certificate(&order);
@@ -293,7 +293,7 @@ assert_waits_for_token(const char *faults, const char *spc)
 {
     EVP_PKEY *key = peer_key_new("P-256");
     struct peer_order order;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     size_t len;
 
     peer_order_ready(&ca, &account, spc, &order);
@@ -344,7 +344,7 @@ an_order_that_waits_too_long_is_void(void **state)
 {
     EVP_PKEY *key = peer_key_new("P-256");
     struct peer_order order;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     peer_order_ready(&ca, &account, "1234", &order);

@@ -53,7 +53,7 @@ new_nonce(const char *method, struct got *got)
 static void
 nonces_of_an_address_are_limited_and_none_is_made_beyond(void **state)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     int64_t made;
 
     (void)state;
@@ -91,7 +91,7 @@ nonces_that_an_account_gets_with_its_answers_are_not_counted(void **state)
 {
     const struct post read = {.path = account.kid, .payload = ""};
     char nonce[64];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     limit(1, 0);
@@ -121,8 +121,8 @@ what_no_account_has_signed_gives_no_nonce_beyond_the_limit(void **state)
         const struct peer unknown = {.key = account.key};
         struct post post = cases[i];
         char nonce[64];
-        GOT first = {.status = 0};
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         limit(2, 0);
         ca_nonce(&ca, nonce);
@@ -150,7 +150,7 @@ send_revocation(const struct peer *peer, struct got *got)
 static void
 requests_of_an_account_are_limited(void **state)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     limit(0, 2);
@@ -177,7 +177,7 @@ what_the_key_of_a_certificate_signs_is_not_counted(void **state)
 {
     const struct post post = {.path = "/acme/revoke-cert", .payload = "{}", .with_jwk = true};
     const struct peer holder = {.key = account.key};
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     limit(0, 1);
@@ -192,7 +192,7 @@ static void
 challenges_are_answered_so_often_and_read_any_time(void **state)
 {
     struct peer_order order;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     limit(0, 1);
@@ -228,10 +228,10 @@ for_a_challenge_answer_too_many_nothing_is_fetched(void **state)
     struct peer_order order;
     char *token, *payload = NULL, *body;
     int fetched;
-    GOT first = {.status = 0};
-    GOT again = {.status = 0};
-    GOT fresh = {.status = 0};
-    GOT later = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got again = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got fresh = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got later = {.status = 0};
 
     (void)state;
     limit(0, 1);
@@ -271,7 +271,7 @@ send_with_unknown_nonce(struct got *got)
 static void
 a_used_nonce_is_told_before_a_limit(void **state)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     limit(0, 1);
@@ -286,7 +286,7 @@ a_used_nonce_is_told_before_a_limit(void **state)
 static void
 requests_with_a_used_nonce_use_up_nothing_of_the_accounts(void **state)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     limit(0, 1);
@@ -318,7 +318,7 @@ ask_for_renewal(struct got *got)
 static void
 renewal_info_of_an_address_is_limited_within_the_process(void **state)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     ca.config.renewal_info_per_address = 3;

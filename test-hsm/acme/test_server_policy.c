@@ -26,6 +26,7 @@
 #include <acme/jwk.h>
 #include <certs/cert.h>
 #include <certs/issue.h>
+#include <hsm/defer.h>
 
 #include "peer.h"
 #include "softhsm.h"
@@ -96,10 +97,10 @@ static void
 a_key_binds_one_account_and_is_gone(void **state)
 {
     struct peer first, second;
-    GOT directory = {.status = 0};
-    GOT bound = {.status = 0};
-    GOT read = {.status = 0};
-    GOT again = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got directory = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got bound = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got read = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got again = {.status = 0};
     char *path = key_path("one");
     struct stat about;
     char *payload;
@@ -139,8 +140,8 @@ static void
 the_store_says_that_a_key_was_used(void **state)
 {
     struct peer first, second;
-    GOT bound = {.status = 0};
-    GOT again = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got bound = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got again = {.status = 0};
 
     (void)state;
     require_external_accounts();
@@ -193,13 +194,13 @@ bindings_that_are_refused(void **state)
     assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "mine"), HSM_OK);
     assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "other"), HSM_OK);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         join_bound(&peer, &rows[i].binding, &got);
         assert_refused(&got, rows[i].status, rows[i].problem);
     }
     for (int i = 0; i < 2; i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         peer_send(&ca, &peer, "/acme/new-account",
                   i == 0 ? "{}" : "{\"externalAccountBinding\":\"x\"}", &got);
@@ -228,10 +229,10 @@ accounts_agree_to_the_terms_and_to_new_ones(void **state)
 {
     struct peer peer;
     struct peer_order order;
-    GOT refused = {.status = 0};
-    GOT joined = {.status = 0};
-    GOT stale = {.status = 0};
-    GOT agreed = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got refused = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got joined = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got stale = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got agreed = {.status = 0};
 
     (void)state;
     ca.config.terms_of_service = TERMS;
@@ -289,7 +290,7 @@ static void
 orders_of_an_account_are_limited(void **state)
 {
     struct peer peer, other;
-    GOT too_many = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got too_many = {.status = 0};
 
     (void)state;
     peer_join(&ca, &peer);
@@ -298,7 +299,7 @@ orders_of_an_account_are_limited(void **state)
     ca_fixture_restart(&ca);
     ca_fixture_set_time(time(NULL));
     for (int i = 0; i < 6; i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         ca_fixture_set_time(ca_fixture_time() + (i == 4 ? 900 : 0)); /* a quarter of an hour each */
         if (i == 5)
@@ -328,7 +329,7 @@ static void
 accounts_and_orders_of_an_address_are_limited(void **state)
 {
     struct peer peers[3];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     ca.config.accounts_per_address = 2;
@@ -367,9 +368,9 @@ an_authorization_is_used_again_while_its_token_lives(void **state)
     struct peer peer;
     struct peer_order order;
     EVP_PKEY *key = peer_key_new("P-256");
-    GOT second = {.status = 0};
-    GOT finalized = {.status = 0};
-    GOT late = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got second = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got finalized = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got late = {.status = 0};
     char *csr;
 
     (void)state;
@@ -403,8 +404,8 @@ a_deactivated_authorization_is_not_used_again(void **state)
 {
     struct peer peer;
     struct peer_order order;
-    GOT deactivated = {.status = 0};
-    GOT next = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got deactivated = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got next = {.status = 0};
 
     (void)state;
     ca.config.authorizations_reused = true;
@@ -466,7 +467,7 @@ a_certificate_ends_with_its_token_where_that_is_wanted(void **state)
 static void
 assert_outlives(const struct peer *peer, const struct peer_order *order, EVP_PKEY *key)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_finalize(&ca, peer, order, key, "1234", false, &got);
     assert_refused(&got, 403, "unauthorized");
@@ -506,8 +507,8 @@ an_authorization_that_ends_too_soon_is_not_used_again(void **state)
     struct peer peer;
     char until[64], more[128];
     time_t later;
-    GOT within = {.status = 0};
-    GOT beyond = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got within = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got beyond = {.status = 0};
 
     (void)state;
     peer_join(&ca, &peer);
@@ -574,9 +575,9 @@ renewal_is_suggested_late_in_life_and_at_once_when_revoked(void **state)
     struct peer peer;
     struct peer_order order;
     char id[CA_URL_SIZE], payload[CA_URL_SIZE * 4], *der64;
-    GOT window = {.status = 0};
-    GOT revoked = {.status = 0};
-    GOT at_once = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got window = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got revoked = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got at_once = {.status = 0};
     uint8_t *der;
     size_t len;
     time_t life = 90 * 86400 + 300, begin;
@@ -615,7 +616,7 @@ a_renewal_window_is_configured_whole(void **state)
     struct peer peer;
     struct peer_order order;
     char id[CA_URL_SIZE];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     config.store = ca.store;
@@ -649,7 +650,7 @@ certificate_identifiers_that_are_refused(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         fetch_window(rows[i].id, &got);
         assert_refused(&got, rows[i].status, "malformed");
@@ -662,10 +663,10 @@ an_order_replaces_a_certificate_once(void **state)
     struct peer peer, other;
     struct peer_order order, foreign;
     char id[CA_URL_SIZE], theirs[CA_URL_SIZE], more[CA_URL_SIZE + 32], authz[CA_URL_SIZE];
-    GOT first = {.status = 0};
-    GOT second = {.status = 0};
-    GOT third = {.status = 0};
-    GOT read = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got second = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got third = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got read = {.status = 0};
 
     (void)state;
     peer_join(&ca, &peer);
@@ -763,10 +764,10 @@ alternate_chains_are_linked_and_downloaded(void **state)
     const struct certs_chain *list[] = {chain, NULL};
     struct peer peer;
     struct peer_order order;
-    GOT valid = {.status = 0};
-    GOT first = {.status = 0};
-    GOT second = {.status = 0};
-    GOT none = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got valid = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got second = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got none = {.status = 0};
     char url[CA_URL_SIZE], wanted[CA_URL_SIZE + 32], missing[CA_URL_SIZE + 2];
 
     (void)state;
@@ -814,8 +815,8 @@ a_hosted_chain_is_everybodys(void **state)
 {
     struct peer peer;
     struct peer_order order;
-    GOT valid = {.status = 0};
-    GOT chain = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got valid = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got chain = {.status = 0};
     char url[CA_URL_SIZE];
 
     (void)state;
@@ -875,7 +876,7 @@ a_read_signed_without_the_dot_is_accepted_where_it_is_allowed(void **state)
     (void)state;
     peer_join(&ca, &peer);
     for (int allowed = 0; allowed < 2; allowed++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
         char *body;
 
         ca.config.read_without_dot = allowed;
@@ -892,7 +893,7 @@ a_read_signed_without_the_dot_is_accepted_where_it_is_allowed(void **state)
 static void
 browsers_may_ask_from_any_site(void **state)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     ca_fetch(&ca, "OPTIONS", "/acme/new-order", NULL, NULL, &got);

@@ -20,6 +20,7 @@
 #include "ca_fixture.h"
 
 #include <acme/jwk.h>
+#include <hsm/defer.h>
 
 #include "peer.h"
 #include "server_internal.h"
@@ -109,8 +110,8 @@ static void
 an_update_changes_what_it_names_and_nothing_else(void **state)
 {
     struct peer peer;
-    GOT contact = {.status = 0};
-    GOT agreed = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got contact = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got agreed = {.status = 0};
 
     (void)state;
     peer_join(&ca, &peer);
@@ -139,7 +140,7 @@ static void
 an_account_that_was_revoked_meanwhile_is_not_updated(void **state)
 {
     struct peer peer;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     peer_join(&ca, &peer);

@@ -21,6 +21,7 @@
 #include <acme/base64url.h>
 #include <certs/cert.h>
 #include <certs/issue.h>
+#include <hsm/defer.h>
 #include <hsm/time.h>
 
 #include "ca_fixture.h"
@@ -51,14 +52,12 @@ certificate_clear(struct certificate *certificate)
     X509_free(certificate->x509);
 }
 
-#define CERTIFICATE __attribute__((cleanup(certificate_clear))) struct certificate
-
 static void
 enrol(const struct peer *peer, const char *spc, struct certificate *out)
 {
     struct peer_order order;
     struct hsm_reason why = {""};
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     *out = (struct certificate){.key = peer_key_new("P-256")};
     peer_order_ready(&ca, peer, spc, &order);
@@ -111,9 +110,9 @@ revocations(void)
 static void
 the_account_that_it_was_issued_to_revokes_a_certificate_once(void **state)
 {
-    CERTIFICATE certificate;
-    GOT first = {.status = 0};
-    GOT second = {.status = 0};
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got second = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     revoke(*state, &certificate, "1", &first);
@@ -129,10 +128,10 @@ the_account_that_it_was_issued_to_revokes_a_certificate_once(void **state)
 static void
 the_key_of_a_certificate_revokes_it(void **state)
 {
-    CERTIFICATE certificate;
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
     struct peer holder = {.kid = ""};
     char *payload;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     holder.key = certificate.key;
@@ -150,13 +149,13 @@ the_key_of_a_certificate_revokes_it(void **state)
 static void
 an_account_that_is_authorized_for_the_spc_revokes_a_certificate_of_another(void **state)
 {
-    CERTIFICATE certificate;
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
     struct peer other;
     struct peer_order order;
-    GOT before = {.status = 0};
-    GOT elsewhere = {.status = 0};
-    GOT expired = {.status = 0};
-    GOT good = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got before = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got elsewhere = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got expired = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got good = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     peer_join(&ca, &other);
@@ -180,16 +179,16 @@ an_account_that_is_authorized_for_the_spc_revokes_a_certificate_of_another(void 
 static void
 nobody_else_revokes_a_certificate(void **state)
 {
-    CERTIFICATE certificate;
-    CERTIFICATE second;
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
+    CLEAR_AFTER(certificate_clear) struct certificate second;
     struct peer stranger = {.kid = ""};
     char *payload;
-    GOT by_other_key = {.status = 0};
-    GOT by_account_key = {.status = 0};
-    GOT forged = {.status = 0};
-    GOT deactivated = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got by_other_key = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got by_account_key = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got forged = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got deactivated = {.status = 0};
     struct peer former;
-    GOT gone = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got gone = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     enrol(*state, "1234", &second);
@@ -243,11 +242,11 @@ a_reason_is_one_that_a_crl_may_give_for_an_end_entity(void **state)
         {"[1]", "malformed"},
         {"6", NULL},
     };
-    CERTIFICATE certificate;
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
 
     enrol(*state, "1234", &certificate);
     for (size_t i = 0; i < COUNT(rows); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         revoke(*state, &certificate, rows[i].reason, &got);
         if (rows[i].problem != NULL)
@@ -275,7 +274,7 @@ what_names_no_certificate_is_malformed(void **state)
     };
 
     for (size_t i = 0; i < COUNT(payloads); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         peer_send(&ca, *state, "/acme/revoke-cert", payloads[i], &got);
         if (got.status != 400 || strcmp(got_problem(&got), "malformed") != 0)
@@ -287,9 +286,9 @@ what_names_no_certificate_is_malformed(void **state)
 static void
 what_this_ca_did_not_issue_is_not_found(void **state)
 {
-    CERTIFICATE certificate;
-    GOT changed = {.status = 0};
-    GOT root = {.status = 0};
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
+    CLEAR_AFTER(got_clear) struct got changed = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got root = {.status = 0};
     uint8_t *der = NULL;
     size_t len;
     char *payload;
@@ -310,8 +309,8 @@ what_this_ca_did_not_issue_is_not_found(void **state)
 static void
 an_expired_certificate_is_not_revoked(void **state)
 {
-    CERTIFICATE certificate;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     ca_fixture_set_time(certs_cert_not_after(certificate.x509) + 1);
@@ -324,11 +323,11 @@ an_expired_certificate_is_not_revoked(void **state)
 static void
 a_request_is_signed_by_exactly_one_of_jwk_and_kid_over_this_url(void **state)
 {
-    CERTIFICATE certificate;
-    GOT neither = {.status = 0};
-    GOT elsewhere = {.status = 0};
-    GOT replayed = {.status = 0};
-    GOT get = {.status = 0};
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
+    CLEAR_AFTER(got_clear) struct got neither = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got elsewhere = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got replayed = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got get = {.status = 0};
     char *payload;
 
     enrol(*state, "1234", &certificate);
@@ -363,7 +362,7 @@ static void *
 race(void *context)
 {
     struct racer *racer = context;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     revoke(racer->peer, racer->certificate, NULL, &got);
     racer->status = got.status;
@@ -373,7 +372,7 @@ race(void *context)
 static void
 of_many_requests_at_once_one_revokes(void **state)
 {
-    CERTIFICATE certificate;
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
     struct racer racers[8];
     pthread_t threads[COUNT(racers)];
     int good = 0;
@@ -397,9 +396,9 @@ of_many_requests_at_once_one_revokes(void **state)
 static void
 an_operator_revokes_by_serial(void **state)
 {
-    CERTIFICATE certificate;
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
     char *serial;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     serial = certs_cert_serial_hex(certificate.x509);
@@ -481,12 +480,12 @@ accepted(void)
 static void
 a_revocation_is_forwarded_to_the_sti_pa_once(void **state)
 {
-    CERTIFICATE certificate;
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
     uint8_t *issuer = NULL;
     size_t len;
     char *issuer_text, *serial, *credentials, *requester = NULL, header[128];
     char not_after[HSM_TIME_LEN + 1];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     revoke(*state, &certificate, "1", &got);
@@ -526,10 +525,10 @@ static void
 what_the_sti_pa_did_not_accept_is_forwarded_again_with_back_off(void **state)
 {
     static const int refusals[] = {500, 503, 403, 401, 429, 400, 302, 204};
-    CERTIFICATE certificate;
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
     time_t now;
     int tried = 0;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     revoke(*state, &certificate, "1", &got);
@@ -557,9 +556,9 @@ what_the_sti_pa_did_not_accept_is_forwarded_again_with_back_off(void **state)
 static void
 a_clock_that_was_ahead_holds_up_no_revocation(void **state)
 {
-    CERTIFICATE certificate;
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
     time_t now = time(NULL);
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     revoke(*state, &certificate, "1", &got);
@@ -576,11 +575,11 @@ a_clock_that_was_ahead_holds_up_no_revocation(void **state)
 static void
 an_sti_pa_that_is_down_is_told_when_it_is_up(void **state)
 {
-    CERTIFICATE first;
-    CERTIFICATE second;
+    CLEAR_AFTER(certificate_clear) struct certificate first;
+    CLEAR_AFTER(certificate_clear) struct certificate second;
     struct acme_server_config config = ca.config;
-    GOT one = {.status = 0};
-    GOT two = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got one = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got two = {.status = 0};
 
     enrol(*state, "1234", &first);
     enrol(*state, "5678", &second);
@@ -603,10 +602,10 @@ an_sti_pa_that_is_down_is_told_when_it_is_up(void **state)
 static void
 what_the_sti_pa_refuses_does_not_hold_up_what_follows(void **state)
 {
-    CERTIFICATE first;
-    CERTIFICATE second;
-    GOT one = {.status = 0};
-    GOT two = {.status = 0};
+    CLEAR_AFTER(certificate_clear) struct certificate first;
+    CLEAR_AFTER(certificate_clear) struct certificate second;
+    CLEAR_AFTER(got_clear) struct got one = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got two = {.status = 0};
 
     enrol(*state, "1234", &first);
     enrol(*state, "5678", &second);
@@ -621,8 +620,8 @@ what_the_sti_pa_refuses_does_not_hold_up_what_follows(void **state)
 static void
 what_ended_before_the_sti_pa_knew_is_told_no_more(void **state)
 {
-    CERTIFICATE certificate;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     time_t end;
 
     enrol(*state, "1234", &certificate);
@@ -664,9 +663,9 @@ what_is_asked_for_again_is_forwarded_again_once_an_hour(void **state)
 {
     const time_t now = time(NULL);
     const int64_t before = asked_again();
-    CERTIFICATE certificate;
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
     char *serial;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     ca_fixture_set_time(now);
@@ -698,9 +697,9 @@ static void
 a_restored_sti_pa_is_told_again_what_it_has_lost(void **state)
 {
     const time_t now = time(NULL);
-    CERTIFICATE before;
-    CERTIFICATE after;
-    CERTIFICATE ended;
+    CLEAR_AFTER(certificate_clear) struct certificate before;
+    CLEAR_AFTER(certificate_clear) struct certificate after;
+    CLEAR_AFTER(certificate_clear) struct certificate ended;
     const struct certificate *const all[] = {&before, &after, &ended};
     uint8_t serial[CERTS_SERIAL_MAX];
     int64_t count = -1;
@@ -709,7 +708,7 @@ a_restored_sti_pa_is_told_again_what_it_has_lost(void **state)
     enrol(*state, "1234", &after);
     enrol(*state, "1234", &ended);
     for (size_t i = 0; i < COUNT(all); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         ca_fixture_set_time(now + (i == 0 ? 0 : 60));
         revoke(*state, all[i], NULL, &got);
@@ -739,8 +738,8 @@ a_restored_sti_pa_is_told_again_what_it_has_lost(void **state)
 static void
 a_restart_forwards_what_a_crash_left(void **state)
 {
-    CERTIFICATE certificate;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     revoke(*state, &certificate, "3", &got);
@@ -772,11 +771,11 @@ of_several_processes_one_forwards_a_revocation(void **state)
     enum {
         PROCESSES = 4
     };
-    CERTIFICATE certificate;
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
     struct acme_store *stores[PROCESSES] = {NULL};
     struct acme_server *servers[PROCESSES] = {NULL};
     pthread_t threads[PROCESSES];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     revoke(*state, &certificate, NULL, &got);
@@ -803,9 +802,9 @@ of_several_processes_one_forwards_a_revocation(void **state)
 static void
 without_an_sti_pa_a_revocation_is_durable_and_waits(void **state)
 {
-    CERTIFICATE certificate;
+    CLEAR_AFTER(certificate_clear) struct certificate certificate;
     struct acme_server_config config = ca.config;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     ca.config.revocation_url = NULL;
@@ -844,10 +843,10 @@ a_compromised_key_is_not_certified_again(void **state)
 {
     struct peer peer;
     struct peer_order order;
-    CERTIFICATE certificate = {.key = NULL};
-    GOT first = {.status = 0};
-    GOT revoked = {.status = 0};
-    GOT again = {.status = 0};
+    CLEAR_AFTER(certificate_clear) struct certificate certificate = {.key = NULL};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got revoked = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got again = {.status = 0};
     struct hsm_reason why = {""};
 
     (void)state;

@@ -71,7 +71,7 @@ static void *
 answer_challenge(void *context)
 {
     struct answer *answer = context;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_send(&ca, &account, answer->order.challenge, answer->payload, &got);
     answer->status = got.status;
@@ -102,7 +102,7 @@ an_authority_that_hangs_keeps_no_other_request_waiting(void **state)
     char authority[64], nonce[64];
     const char *authorities[3] = {ca.authority, authority, NULL};
     int connections[HANGING];
-    GOT read = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got read = {.status = 0};
 
     (void)state;
     hang(authority);

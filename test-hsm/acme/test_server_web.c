@@ -22,6 +22,7 @@
 #include <acme/jwk.h>
 #include <certs/cert.h>
 #include <certs/chain.h>
+#include <hsm/defer.h>
 
 #include "peer.h"
 #include "postgres.h"
@@ -73,7 +74,7 @@ read_hidden(const struct got *got, const char *name, char *out, size_t size)
 static void
 open_form(struct browser *browser)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     const char *cookie;
 
     ca.headers[0] = NULL;
@@ -137,13 +138,11 @@ drop_wish(struct wish *wish)
     free(wish->token);
 }
 
-#define WISH __attribute__((cleanup(drop_wish))) struct wish
-
 /* Confirm; the path of the result. */
 static void
 confirm(const struct browser *browser, const struct wish *wish, char path[CA_URL_SIZE])
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     submit(browser, "/web/issue", wish->csr, wish->token, &got);
     if (got.status != 303)
@@ -184,12 +183,12 @@ static void
 a_csr_and_its_token_become_a_chain(void **state)
 {
     struct browser browser;
-    WISH wish;
+    CLEAR_AFTER(drop_wish) struct wish wish;
     char fingerprint[ACME_FINGERPRINT_LEN + 1], path[CA_URL_SIZE], chain[CA_URL_SIZE + 16];
     int64_t before = issued();
-    GOT preview = {.status = 0};
-    GOT result = {.status = 0};
-    GOT download = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got preview = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got result = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got download = {.status = 0};
 
     (void)state;
     open_form(&browser);
@@ -222,9 +221,9 @@ static void
 the_same_request_again_leads_to_the_same_certificate(void **state)
 {
     struct browser browser;
-    WISH wish;
+    CLEAR_AFTER(drop_wish) struct wish wish;
     char path[CA_URL_SIZE], again[CA_URL_SIZE];
-    GOT preview = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got preview = {.status = 0};
     int64_t before = issued();
 
     (void)state;
@@ -252,7 +251,7 @@ static void
 of_requests_that_come_at_once_one_makes_the_order(void **state)
 {
     struct browser browser;
-    WISH wish;
+    CLEAR_AFTER(drop_wish) struct wish wish;
     struct race races[RACERS];
     pthread_t threads[RACERS];
     int64_t before = issued();
@@ -276,7 +275,7 @@ static void
 a_token_in_several_lines_is_one_token(void **state)
 {
     struct browser browser;
-    WISH wish;
+    CLEAR_AFTER(drop_wish) struct wish wish;
     char *folded = NULL, path[CA_URL_SIZE];
 
     (void)state;
@@ -346,7 +345,7 @@ refuse(const struct browser *browser, const struct refusal *refusal, const char 
     const char *spc = refusal->spc == NULL ? "1234" : refusal->spc;
     char *csr = peer_csr_pem(key, *spc != '\0' ? spc : NULL, refusal->csr_ca);
     char *token, mark[160];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     plan.spc = "1234";
     plan.account_key = refusal->other_key ? other : key;
@@ -371,7 +370,7 @@ static void
 each_refusal_names_its_field_and_issues_nothing(void **state)
 {
     struct browser browser;
-    WISH wish;
+    CLEAR_AFTER(drop_wish) struct wish wish;
     char path[CA_URL_SIZE];
     int64_t before;
 
@@ -393,10 +392,10 @@ static void
 a_token_of_nobody_is_refused(void **state)
 {
     struct browser browser;
-    WISH wish;
+    CLEAR_AFTER(drop_wish) struct wish wish;
     char x5u[CA_URL_SIZE];
-    GOT broken = {.status = 0};
-    GOT rogue = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got broken = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got rogue = {.status = 0};
 
     (void)state;
     open_form(&browser);
@@ -417,10 +416,10 @@ static void
 the_identifier_of_a_token_is_used_once(void **state)
 {
     struct browser browser;
-    WISH first;
-    WISH second;
+    CLEAR_AFTER(drop_wish) struct wish first;
+    CLEAR_AFTER(drop_wish) struct wish second;
     char path[CA_URL_SIZE];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     open_form(&browser);
@@ -441,7 +440,7 @@ static void
 both_fields_are_told_at_once_and_what_was_pasted_stays(void **state)
 {
     struct browser browser;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     open_form(&browser);
@@ -457,9 +456,9 @@ static void
 an_unknown_participant_is_refused_where_they_are_registered(void **state)
 {
     struct browser browser;
-    WISH wish;
-    GOT got = {.status = 0};
-    GOT named = {.status = 0};
+    CLEAR_AFTER(drop_wish) struct wish wish;
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got named = {.status = 0};
 
     (void)state;
     ca.config.participants_required = true;
@@ -502,7 +501,7 @@ static void
 a_form_that_is_not_ours_does_nothing(void **state)
 {
     struct browser browser, other;
-    WISH wish;
+    CLEAR_AFTER(drop_wish) struct wish wish;
     int64_t before;
 
     (void)state;
@@ -513,7 +512,7 @@ a_form_that_is_not_ours_does_nothing(void **state)
     for (size_t i = 0; i < COUNT(strangers); i++) {
         struct browser sends = browser;
         char *csr = encoded(wish.csr), *body = NULL;
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         ca.headers[0] = strangers[i].no_cookie ? strangers[i].headers[0] : browser.cookie;
         ca.headers[1] = strangers[i].no_cookie ? NULL : strangers[i].headers[0];
@@ -535,7 +534,7 @@ static void
 a_browser_that_says_our_own_origin_is_welcome(void **state)
 {
     struct browser browser;
-    WISH wish;
+    CLEAR_AFTER(drop_wish) struct wish wish;
     char origin[CA_URL_SIZE], path[CA_URL_SIZE];
 
     (void)state;
@@ -556,7 +555,7 @@ every_page_keeps_scripts_and_frames_out(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(paths); i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
         const char *policy;
 
         get(paths[i], &got);
@@ -574,9 +573,9 @@ every_page_keeps_scripts_and_frames_out(void **state)
 static void
 pages_are_asked_for_as_they_are_meant(void **state)
 {
-    GOT preview = {.status = 0};
-    GOT form = {.status = 0};
-    GOT order = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got preview = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got form = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got order = {.status = 0};
 
     (void)state;
     get("/web/preview", &preview);
@@ -592,7 +591,7 @@ pages_are_asked_for_as_they_are_meant(void **state)
 static void
 without_the_switch_there_are_no_pages(void **state)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     ca.config.web_enabled = false;
@@ -610,11 +609,11 @@ static void
 a_token_that_is_away_is_told_and_the_page_loaded_again_has_the_certificate(void **state)
 {
     struct browser browser;
-    WISH wish;
+    CLEAR_AFTER(drop_wish) struct wish wish;
     char path[CA_URL_SIZE], chain[CA_URL_SIZE + 16];
-    GOT waiting = {.status = 0};
-    GOT none = {.status = 0};
-    GOT result = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got waiting = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got none = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got result = {.status = 0};
 
     (void)state;
     open_form(&browser);
@@ -640,9 +639,9 @@ static void
 a_request_that_became_void_says_so(void **state)
 {
     struct browser browser;
-    WISH wish;
+    CLEAR_AFTER(drop_wish) struct wish wish;
     char path[CA_URL_SIZE];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     open_form(&browser);
@@ -662,11 +661,11 @@ static void
 a_revoked_certificate_is_shown_as_such(void **state)
 {
     struct browser browser;
-    WISH wish;
+    CLEAR_AFTER(drop_wish) struct wish wish;
     char path[CA_URL_SIZE], serial[64];
     const char *at;
-    GOT before = {.status = 0};
-    GOT after = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got before = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got after = {.status = 0};
 
     (void)state;
     open_form(&browser);
@@ -687,7 +686,7 @@ static void
 nobody_is_the_account_of_these_orders(void **state)
 {
     struct peer peer;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     ca.headers[0] = NULL;
@@ -703,8 +702,8 @@ static void
 forms_and_orders_of_an_address_are_limited(void **state)
 {
     struct browser browser;
-    GOT first = {.status = 0};
-    GOT second = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got second = {.status = 0};
 
     (void)state;
     ca.config.orders_per_address = 1;
@@ -751,12 +750,12 @@ add_user(const char *user, const char *password, enum hsm_status wanted)
 static void
 the_status_is_for_operators(void **state)
 {
-    GOT nobody = {.status = 0};
-    GOT wrong = {.status = 0};
-    GOT unknown = {.status = 0};
-    GOT right = {.status = 0};
-    GOT again = {.status = 0};
-    GOT removed = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got nobody = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got wrong = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got unknown = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got right = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got again = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got removed = {.status = 0};
 
     (void)state;
     ca.headers[0] = NULL;
@@ -785,8 +784,8 @@ the_status_is_for_operators(void **state)
 static void
 passwords_are_tried_so_often_an_hour(void **state)
 {
-    GOT last = {.status = 0};
-    GOT limited = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got last = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got limited = {.status = 0};
 
     (void)state;
     ca_fixture_sql(&ca, "DELETE FROM rate");
@@ -803,9 +802,9 @@ static void
 the_status_tells_what_an_operator_asks_first(void **state)
 {
     struct browser browser;
-    WISH wish;
+    CLEAR_AFTER(drop_wish) struct wish wish;
     char path[CA_URL_SIZE];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     open_form(&browser);

@@ -235,6 +235,19 @@ init_refuses_a_wrong_pin(void **state)
 }
 
 static void
+init_makes_nothing_if_a_value_cannot_stand_in_the_configuration(void **state)
+{
+    (void)state;
+    assert_int_equal(run("init", "--dir", in_dir("refused"), "--module", softhsm_module(),
+                         "--token", "pkcs11:token=sti-pa", "--pin-source", in_dir("wrong-pin"),
+                         "--organization", "Example STI-PA", "--country", "US", "--address",
+                         "127.0.0.1:0 ; x", "--base-url", base_url, NULL),
+                     2);
+    assert_non_null(strstr(output, "address: this value cannot stand"));
+    assert_int_not_equal(access(in_dir("refused"), F_OK), 0);
+}
+
+static void
 command_lines_that_are_refused(void **state)
 {
     (void)state;
@@ -717,6 +730,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(init_makes_what_is_missing_and_keeps_what_is_there),
         cmocka_unit_test(init_refuses_a_wrong_pin),
+        cmocka_unit_test(init_makes_nothing_if_a_value_cannot_stand_in_the_configuration),
         cmocka_unit_test(command_lines_that_are_refused),
         cmocka_unit_test(accounts_are_added_once_and_listed),
         cmocka_unit_test(trusted_cas_are_added_once_and_listed),

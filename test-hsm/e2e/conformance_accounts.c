@@ -16,6 +16,7 @@
 #include <openssl/evp.h>
 
 #include <acme/jwk.h>
+#include <hsm/defer.h>
 
 #include "conformance_world.h"
 #include "peer.h"
@@ -70,9 +71,9 @@ void
 conformance_key_changes(void)
 {
     struct peer peer, fresh;
-    GOT changed = {.status = 0};
-    GOT stale = {.status = 0};
-    GOT now = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got changed = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got stale = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got now = {.status = 0};
 
     peer_join(&world.ca, &peer);
     peer_start(&fresh);
@@ -90,7 +91,7 @@ conformance_key_changes(void)
 void
 conformance_key_change_to_a_taken_key(void)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     change_key(&world.account, &(struct key_change){.key = world.stranger.key}, &got);
     assert_got(&got, 409, "malformed");
@@ -102,7 +103,7 @@ static void
 assert_key_change_refused(const struct key_change *plan)
 {
     struct key_change change = *plan;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     change.key = peer_key_new("P-256");
     change_key(&world.account, &change, &got);
@@ -173,7 +174,7 @@ bind(const struct peer_binding *plan, int status, const char *problem)
     char id[32];
     struct peer peer;
     char *payload;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     if (number == 0)
         assert_int_equal(acme_server_external_add(world.ca.store, keys_dir(), "other"), HSM_OK);

@@ -22,6 +22,7 @@
 #include <acme/authority_token.h>
 #include <acme/base64url.h>
 #include <acme/jwk.h>
+#include <hsm/defer.h>
 #include <hsm/process.h>
 
 #include "conformance.h"
@@ -144,7 +145,7 @@ grant(const char *account, const char *tkvalue, bool is_ca, bool bare)
 {
     struct acme_authority_token *token = NULL;
     struct hsm_reason why = {""};
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     char path[128], wish[512];
 
     snprintf(path, sizeof(path), "/at/account/%s/token", account);
@@ -213,7 +214,7 @@ conformance_pa_token_has_the_bare_form(void)
 void
 conformance_pa_token_keeps_the_alphabet(void)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     char wish[512], *payload;
     const char *text;
     uint8_t *octets = NULL;
@@ -309,7 +310,7 @@ conformance_pa_tokens_are_limited(void)
              "{\"tktype\":\"TNAuthList\",\"tkvalue\":\"" TKVALUE_1234 "\",\"fingerprint\":\"%s\"}",
              fingerprint);
     for (int i = 0; i <= 2 * TOKENS_AN_HOUR; i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         conformance_pa_ask("busy", "POST", "/at/account/busy/token", "application/json", wish,
                            &got);

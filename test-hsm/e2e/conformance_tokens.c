@@ -17,6 +17,7 @@
 #include <acme/base64url.h>
 #include <acme/jws.h>
 #include <certs/cert.h>
+#include <hsm/defer.h>
 
 #include "conformance_world.h"
 #include "peer.h"
@@ -37,7 +38,7 @@ assert_token_accepted(const struct token_plan *plan, const char *member)
 {
     struct peer_order order;
     char *token = peer_token(&world.ca, plan);
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_order(&world.ca, &world.account, "1234", &order);
     answer(&order, member, token, &got);
@@ -52,7 +53,7 @@ static void
 assert_refused_text(const char *token, const char *problem)
 {
     struct peer_order order;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     const char *type;
 
     peer_order(&world.ca, &world.account, "1234", &order);
@@ -235,7 +236,7 @@ conformance_token_with_its_signers_certificate(void)
     char *header_text, *token = NULL;
     const char *payload;
     size_t len;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     assert_int_equal(acme_jws_parse_compact(good, strlen(good), &jws, NULL), HSM_OK);
     payload = acme_jws_payload(jws, &len);
@@ -279,7 +280,7 @@ conformance_answer_of_both_members(void)
                              &(struct token_plan){.spc = "1234", .account_key = world.account.key});
     struct peer_order order;
     char *payload = NULL;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     if (asprintf(&payload, "{\"tkauth\":\"%s\",\"atc\":\"%s\"}", token, token) < 0)
         abort();
@@ -311,8 +312,8 @@ conformance_token_for_a_ca_wants_a_ca_csr(void)
     char *token = peer_token(
         &world.ca,
         &(struct token_plan){.spc = "1234", .account_key = world.account.key, .ca = true});
-    GOT got = {.status = 0};
-    GOT refused = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got refused = {.status = 0};
 
     peer_order(&world.ca, &world.account, "1234", &order);
     answer(&order, "tkauth", token, &got);

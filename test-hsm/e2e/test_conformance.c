@@ -24,6 +24,7 @@
 
 #include <acme/base64url.h>
 #include <certs/cert.h>
+#include <hsm/defer.h>
 
 #include "conformance_world.h"
 #include "peer.h"
@@ -162,7 +163,7 @@ assert_problem(const struct rule *rule, const struct got *got)
 static void
 check_request(const struct rule *rule)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     ask(rule, &got);
     if (got.status != rule->status)
@@ -212,8 +213,8 @@ assert_got(const struct got *got, int status, const char *problem)
 void
 conformance_nonce_is_used_once(void)
 {
-    GOT first = {.status = 0};
-    GOT second = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got second = {.status = 0};
     char nonce[64];
 
     ca_nonce(&world.ca, nonce);
@@ -229,8 +230,8 @@ conformance_nonce_is_used_once(void)
 void
 conformance_nonce_of_an_answer_is_good(void)
 {
-    GOT first = {.status = 0};
-    GOT second = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got second = {.status = 0};
     char nonce[64];
 
     peer_send(&world.ca, &world.account, world.account.kid, "", &first);
@@ -245,7 +246,7 @@ void
 conformance_rate_is_limited(void)
 {
     struct peer first, second;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_join(&world.ca, &first);
     peer_start(&second);
@@ -259,7 +260,7 @@ conformance_rate_is_limited(void)
 void
 conformance_algorithms_are_named(void)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_post(&world.ca, &world.account,
               &(struct post){.path = world.account.kid, .payload = "", .alg = "RS256"}, &got);
@@ -271,7 +272,7 @@ conformance_algorithms_are_named(void)
 void
 conformance_unprotected_header_is_refused(void)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     char *body = peer_body(&world.ca, &world.account,
                            &(struct post){.path = world.account.kid, .payload = ""});
     json_t *object = json_loads(body, 0, NULL);
@@ -292,7 +293,7 @@ void
 conformance_account_is_found_again(void)
 {
     struct peer same = {.key = world.account.key};
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_send(&world.ca, &same, "/acme/new-account", "{\"contact\":[\"mailto:x@example.com\"]}",
               &got);
@@ -305,14 +306,14 @@ void
 conformance_orders_are_paged(void)
 {
     struct peer peer;
-    GOT first = {.status = 0};
-    GOT second = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got second = {.status = 0};
     char path[CA_URL_SIZE + 16], next[CA_URL_SIZE], *payload = peer_order_payload("1234");
     const char *link;
 
     peer_join(&world.ca, &peer);
     for (int i = 0; i <= ORDERS_OF_A_PAGE; i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         peer_send(&world.ca, &peer, "/acme/new-order", payload, &got);
         assert_got(&got, 201, "");
@@ -335,8 +336,8 @@ conformance_deactivated_account_is_done(void)
 {
     struct peer peer;
     struct peer_order order;
-    GOT got = {.status = 0};
-    GOT after = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got after = {.status = 0};
 
     peer_join(&world.ca, &peer);
     peer_order(&world.ca, &peer, "1234", &order);
@@ -365,7 +366,7 @@ new_order(const char *more, struct got *got)
 void
 conformance_order_names_what_it_is_for(void)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     const json_t *identifier;
 
     new_order(",\"notAfter\":\"2999-01-01T00:00:00Z\"", &got);
@@ -388,8 +389,8 @@ conformance_validity_within_the_issuers(void)
 {
     time_t end = certs_chain_not_after(world.ca.config.issuing_chain);
     char until[40], more[80];
-    GOT within = {.status = 0};
-    GOT beyond = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got within = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got beyond = {.status = 0};
 
     ca_fixture_set_time(end - 3 * 86400);
     for (time_t t = end; t <= end + 1; t++) {
@@ -407,7 +408,7 @@ conformance_validity_within_the_issuers(void)
 static void
 assert_csr_refused(EVP_PKEY *key, const char *spc, bool is_ca)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_finalize(&world.ca, &world.account, &ready, key, spc, is_ca, &got);
     assert_got(&got, 400, "badCSR");
@@ -442,8 +443,8 @@ conformance_csr_for_a_ca(void)
 void
 conformance_finalized_order_has_a_certificate(void)
 {
-    GOT got = {.status = 0};
-    GOT again = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got again = {.status = 0};
 
     peer_send(&world.ca, &world.account, world.valid.url, "", &got);
     assert_string_equal(got_text(&got, "status"), "valid");
@@ -455,7 +456,7 @@ conformance_finalized_order_has_a_certificate(void)
 void
 conformance_chain_is_leaf_first_and_pem_alone(void)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     struct certs_chain *chain = NULL;
 
     peer_send(&world.ca, &world.account, certificate, "", &got);
@@ -474,7 +475,7 @@ conformance_chain_is_leaf_first_and_pem_alone(void)
 void
 conformance_authorization_has_its_members(void)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     const json_t *challenge;
 
     peer_send(&world.ca, &world.account, pending.authz, "", &got);
@@ -495,8 +496,8 @@ void
 conformance_deactivated_authorization_ends_its_order(void)
 {
     struct peer_order order;
-    GOT got = {.status = 0};
-    GOT again = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got again = {.status = 0};
 
     peer_order(&world.ca, &world.account, "1234", &order);
     peer_send(&world.ca, &world.account, order.authz, "{\"status\":\"deactivated\"}", &got);
@@ -527,7 +528,7 @@ revoke(const struct peer *signer, const struct peer_order *order, const char *mo
        const char *problem)
 {
     char *payload = revocation_payload(order, more);
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_send(&world.ca, signer, "/acme/revoke-cert", payload, &got);
     assert_got(&got, status, problem);
@@ -549,7 +550,7 @@ conformance_certificate_is_revoked_by_its_key(void)
 {
     struct peer_order order;
     struct peer holder = {.key = peer_key_new("P-256")};
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     peer_order_ready(&world.ca, &world.account, "1234", &order);
     peer_finalize(&world.ca, &world.account, &order, holder.key, "1234", false, &got);
@@ -578,7 +579,7 @@ conformance_certificate_of_another_ca_is_not_revoked(void)
     uint8_t *der = NULL;
     size_t len = 0;
     char *text, *payload = NULL;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     assert_int_equal(certs_cert_der(certs_chain_get(world.ca.pa.signer_chain, 0), &der, &len),
                      HSM_OK);
@@ -631,7 +632,7 @@ void
 conformance_renewal_window_has_a_length(void)
 {
     char id[CA_URL_SIZE], path[CA_URL_SIZE + 32];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
     const json_t *window;
 
     certificate_id(id);
@@ -648,8 +649,8 @@ void
 conformance_certificate_is_replaced_once(void)
 {
     char id[CA_URL_SIZE], more[CA_URL_SIZE + 32];
-    GOT first = {.status = 0};
-    GOT second = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got first = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got second = {.status = 0};
 
     certificate_id(id);
     snprintf(more, sizeof(more), ",\"replaces\":\"%s\"", id);
@@ -692,7 +693,7 @@ as_before(void **state)
 static int
 start(void **state)
 {
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     (void)state;
     ca_fixture_start(&world.ca);

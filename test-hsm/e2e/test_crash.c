@@ -22,6 +22,7 @@
 #include "ca_program.h"
 
 #include <certs/cert.h>
+#include <hsm/defer.h>
 
 #include "peer.h"
 
@@ -61,7 +62,7 @@ place_orders(void *context)
 
     (void)context;
     for (int i = 0; i < LIMIT / 2; i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         enroller_post(&enroller, "/acme/new-order", payload, &got);
         atomic_fetch_add(got.status == 201 ? &placed : got.status == 429 ? &refused : &other, 1);

@@ -170,7 +170,7 @@ a_nonce_of_one_is_good_at_the_other_and_once(void **state)
     body = peer_body(client.ca, &client.peer,
                      &(struct post){.path = "/acme/new-order", .payload = payload, .nonce = nonce});
     for (int i = 0; i < 4; i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         assert_true(ca_try_fetch(client.ca, "POST", "/acme/new-order", "application/jose+json",
                                  body, &got));
@@ -195,7 +195,7 @@ a_rate_limit_is_one_of_both(void **state)
     (void)state;
     enroller_join(&client, &programs[0].ca);
     for (int i = 0; i < LIMIT + 4; i++) {
-        GOT got = {.status = 0};
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
         enroller_post(&client, "/acme/new-order", payload, &got);
         placed += got.status == 201;

@@ -26,6 +26,7 @@
 #include <acme/authority.h>
 #include <acme/base64url.h>
 #include <acme/jwk.h>
+#include <hsm/defer.h>
 
 #include "peer.h"
 #include "softhsm.h"
@@ -429,7 +430,7 @@ ask_ca(void)
     const struct real *real = &reals[below(real_count)];
     char *body = odd_body(real), path[PATH_MAX_LEN];
     bool odd_http = below(8) == 0;
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     if (odd_http)
         odd_path(path_of(real->path), path);
@@ -560,7 +561,7 @@ start_authority(void)
 {
     struct hsm_secret *password = NULL;
     char path[4300];
-    GOT got = {.status = 0};
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
     snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
     assert_int_equal(acme_store_open(path, acme_authority_migrations, &authority_store), HSM_OK);

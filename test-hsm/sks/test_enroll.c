@@ -22,6 +22,7 @@
 
 #include <acme/problem.h>
 #include <certs/cert.h>
+#include <hsm/defer.h>
 #include <hsm/process.h>
 #include <sks/enroll.h>
 #include <sks/revoke.h>
@@ -145,8 +146,6 @@ sp_close(struct sp *sp)
     sks_catalogue_close(sp->catalogue);
     hsm_token_close(sp->token);
 }
-
-#define SP __attribute__((cleanup(sp_close))) struct sp
 
 /* ---- an enrollment that dies ---- */
 
@@ -334,7 +333,7 @@ enrollment_goes_through_every_step(void **state)
     struct sks_credential last;
     size_t next = 0;
     size_t count;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -361,7 +360,7 @@ run_that_dies_after(const char *step, enum sks_state left, int orders_before)
     struct sks_credential after;
     size_t count;
     size_t keys;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     print_message("%s\n", step);
     assert_int_equal(enroll_until(step), DIED);
@@ -432,7 +431,7 @@ second_enrollment_takes_the_place_of_the_first(void **state)
     struct sks_credential second;
     struct hsm_reason why;
     size_t count;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -486,7 +485,7 @@ a_successor_signs_when_no_call_is_older_than_its_certificate(void **state)
     assert_int_equal(count, 2);
     for (int waits = 1; waits >= 0; waits--) {
         time_t begun = time(NULL);
-        SP sp;
+        CLEAR_AFTER(sp_close) struct sp sp;
 
         sp_open(&sp, here(), ECO_SPC);
         second.not_before = begun - (waits ? SKS_FRESHNESS_S / 2 : SKS_FRESHNESS_S - 2);
@@ -510,7 +509,7 @@ the_first_signs_at_once(void **state)
     struct sks_credential first;
     struct hsm_reason why;
     size_t count;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     assert_int_equal(enroll_until("published"), DIED);
@@ -532,7 +531,7 @@ a_credential_whose_key_is_gone_on_the_way_is_given_up(void **state)
     struct hsm_key *key = NULL;
     struct hsm_reason why;
     size_t count;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     assert_int_equal(enroll_until("issued"), DIED);
@@ -555,7 +554,7 @@ wrong_password_is_denied_and_the_order_kept(void **state)
 {
     struct hsm_secret *wrong = NULL;
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -575,7 +574,7 @@ static void
 spc_of_somebody_else_is_denied(void **state)
 {
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), "5678");
@@ -587,7 +586,7 @@ static void
 text_that_is_no_spc_is_refused(void **state)
 {
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), "12 34");
@@ -598,7 +597,7 @@ static void
 busy_ca_is_asked_again_by_the_next_run(void **state)
 {
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -620,7 +619,7 @@ order_that_is_gone_is_replaced(void **state)
     struct sks_credential after;
     struct hsm_reason why;
     size_t count;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     assert_int_equal(enroll_until("requested"), DIED);
@@ -645,7 +644,7 @@ certificate_of_another_key_retires_the_credential(void **state)
 {
     char *pem = NULL;
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -682,7 +681,7 @@ static void
 chain_to_an_untrusted_root_is_not_published(void **state)
 {
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -697,7 +696,7 @@ static void
 certificate_that_was_revoked_before_it_was_taken_is_given_up(void **state)
 {
     struct hsm_reason why;
-    SP before, after;
+    CLEAR_AFTER(sp_close) struct sp before, after;
 
     (void)state;
     sp_open(&before, here(), ECO_SPC);
@@ -719,7 +718,7 @@ certificate_that_is_lost_is_asked_for_with_another_key(void **state)
     static const char problem[] =
         "{\"type\":\"urn:ietf:params:acme:error:malformed\",\"detail\":\"no such certificate\"}";
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -750,7 +749,7 @@ an_order_survives_who_refuses_for_another_reason(void **state)
          "application/problem+json"},
     };
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     assert_int_equal(enroll_until("requested"), DIED);
@@ -793,7 +792,7 @@ chain_that_cannot_be_fetched_is_not_activated(void **state)
         {200, "-----BEGIN CERTIFICATE-----\n", HSM_ERR_UNTRUSTED},
     };
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -822,7 +821,7 @@ credential_that_ended_on_the_way_is_given_up(void **state)
                                  .chain_pem = (char *)(uintptr_t) "PEM",
                                  .not_after = time(NULL) - 1};
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -843,7 +842,7 @@ credential_of_another_ca_is_left_alone(void **state)
     struct hsm_reason why;
     struct sks_credential *list = NULL;
     size_t count;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -877,7 +876,7 @@ judge(const struct place *place, const char *identity)
                                   .to_tn_count = 1,
                                   .time = time(NULL),
                                   .identity = identity};
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     sp_open(&sp, place, ECO_SPC); /* what it kept is fetched anew */
     eco_must(sks_verifier_new(&(struct sks_verifier_config){.trust = sp.trust,
@@ -908,7 +907,7 @@ a_revoked_credential_signs_no_more_and_its_calls_fail(void **state)
     struct sks_verification verdict;
     struct hsm_reason why;
     char *identity;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -945,7 +944,7 @@ a_revocation_that_was_cut_short_is_done_again(void **state)
     struct sks_credential credential = {.id = 0};
     struct hsm_reason why;
     int64_t id;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -973,7 +972,7 @@ what_the_ca_refuses_to_revoke_still_signs_no_more(void **state)
 {
     struct sks_credential credential = {.id = 0};
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
@@ -992,7 +991,7 @@ a_credential_on_the_way_is_revoked_once_it_has_a_certificate(void **state)
 {
     struct sks_credential credential = {.id = 0};
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     assert_int_equal(enroll_until("requested"), DIED);
@@ -1046,7 +1045,7 @@ x5u_is_where_the_ca_hosts_the_chain(void **state)
     struct hsm_reason why;
     struct certs_chain *hosted = NULL;
     size_t count;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
     struct sks_x5u_cache *rules;
 
     (void)state;
@@ -1072,7 +1071,7 @@ chain_that_the_ca_does_not_host_well_is_not_activated(void **state)
 {
     struct hsm_reason why;
     char *pem = NULL;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
     struct sks_x5u_cache *strict, *rules;
 
     (void)state;
@@ -1107,7 +1106,7 @@ static void
 an_order_without_x5u_wants_an_sti_cr_of_ones_own(void **state)
 {
     struct hsm_reason why;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
     struct sks_x5u_cache *rules;
 
     (void)state;

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <hsm/defer.h>
 #include <sks/enroll.h>
 #include <sks/kms.h>
 #include <sks/sp_verification.h>
@@ -36,8 +37,6 @@ sp_close(struct sp *sp)
     sks_kms_close(sp->kms);
     sks_sp_config_clear(&sp->config);
 }
-
-#define SP __attribute__((cleanup(sp_close))) struct sp
 
 static void
 write_file(const char *name, const char *text)
@@ -172,7 +171,7 @@ destroy_key(const char *uri)
 static void
 a_good_credential_is_left_alone(void **state)
 {
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, TOKEN_URI, world.directory, "");
@@ -189,7 +188,7 @@ static void
 a_token_that_was_reset_is_renewed_by_another_account(void **state)
 {
     struct sks_credential before;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, TOKEN_URI, world.directory, "");
@@ -210,7 +209,7 @@ a_token_that_was_reset_is_renewed_by_another_account(void **state)
 static void
 a_window_that_is_always_over_makes_no_new_key_each_minute(void **state)
 {
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, TOKEN_URI, world.directory, "");
@@ -247,7 +246,7 @@ another_wording_of_a_token_has_the_same_account(void **state)
     const char *reworded =
         softhsm_is_softhsm() ? TOKEN_URI ";manufacturer=SoftHSM%20project" : TOKEN_URI;
     char before[512], after[512];
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, TOKEN_URI, world.directory, "");
@@ -269,7 +268,7 @@ static void
 nonsense_in_retry_after_is_bounded(void **state)
 {
     int orders;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, TOKEN_URI, world.directory, "");
@@ -328,7 +327,7 @@ static void
 another_ca_need_not_wait_for_the_first(void **state)
 {
     char more[256];
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     start_busy();
@@ -356,7 +355,7 @@ static void
 a_clock_that_was_ahead_leaves_everything_as_it_was(void **state)
 {
     const time_t ahead = 10 * (time_t)365 * ECO_DAY;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, TOKEN_URI, world.directory, "");
@@ -397,7 +396,7 @@ static void
 a_revoked_certificate_is_noticed_and_replaced(void **state)
 {
     time_t later;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, TOKEN_URI, world.directory, "[kms]\nrenewal-info = no\n");
@@ -424,7 +423,7 @@ static void
 troubles_of_what_is_not_there_any_more_end(void **state)
 {
     struct sks_catalogue *catalogue;
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, TOKEN_URI, world.directory, "");
@@ -440,7 +439,7 @@ troubles_of_what_is_not_there_any_more_end(void **state)
 static void
 a_notification_that_fails_is_a_trouble(void **state)
 {
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, TOKEN_URI, world.directory, "[kms]\nnotify-command = /bin/false\n");
@@ -462,7 +461,7 @@ nothing_is_forgotten_while_its_chain_cannot_be_taken_away(void **state)
                                  .x5u = (char *)(uintptr_t) "https://cr.example/old.pem",
                                  .not_after = time(NULL) - ECO_DAY};
     char path[512];
-    SP sp;
+    CLEAR_AFTER(sp_close) struct sp sp;
 
     (void)state;
     sp_open(&sp, TOKEN_URI, world.directory, "[kms]\nforget-after = 1\n");

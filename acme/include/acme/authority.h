@@ -42,6 +42,7 @@
 #include <acme/http_server.h>
 #include <acme/store.h>
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/secret.h>
 #include <hsm/status.h>
@@ -123,6 +124,7 @@ void acme_authority_refresh(struct acme_authority *authority);
  *  acme_authority_refresh(). */
 void acme_authority_tick(struct acme_authority *authority);
 void acme_authority_free(struct acme_authority *authority);
+DEFINE_DEFER(struct acme_authority, acme_authority_free)
 
 /** "BASE/download/v1/crl": what certificates carry as CRLDistributionPoint; free() it. */
 char *acme_authority_crl_url(const char *base_url);

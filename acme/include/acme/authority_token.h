@@ -13,6 +13,7 @@
 #include <certs/chain.h>
 #include <certs/tnauthlist.h>
 #include <certs/verdict.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 
@@ -74,5 +75,6 @@ acme_authority_token_check(const struct acme_authority_token *token,
                            struct hsm_reason *why);
 
 void acme_authority_token_free(struct acme_authority_token *token);
+DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
 
 #endif

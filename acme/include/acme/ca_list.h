@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 
@@ -54,5 +55,6 @@ acme_ca_list_check(const struct acme_ca_list *list, const struct certs_chain *si
                    struct hsm_reason *why);
 
 void acme_ca_list_free(struct acme_ca_list *list);
+DEFINE_DEFER(struct acme_ca_list, acme_ca_list_free)
 
 #endif

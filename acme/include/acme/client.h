@@ -18,6 +18,7 @@
 #include <acme/jwk.h>
 #include <certs/chain.h>
 #include <certs/tnauthlist.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/secret.h>
 #include <hsm/status.h>
@@ -58,6 +59,7 @@ struct acme_client;
 HSM_MUST_CHECK enum hsm_status acme_client_new(const struct acme_client_config *config,
                                                struct acme_client **out, struct hsm_reason *why);
 void acme_client_free(struct acme_client *client);
+DEFINE_DEFER(struct acme_client, acme_client_free)
 
 /** The directory's metadata (RFC 8555 section 7.1.1); texts borrowed, NULL when absent. */
 struct acme_client_meta {

@@ -15,6 +15,7 @@
 #include <acme/journal.h>
 #include <acme/operations.h>
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/metrics.h>
 #include <hsm/secret.h>
@@ -231,5 +232,6 @@ HSM_MUST_CHECK enum hsm_status acme_daemon_listen_metrics(const struct acme_daem
 
 /** All keys of its token must have been freed. NULL is fine. */
 void acme_daemon_close(struct acme_daemon *daemon);
+DEFINE_DEFER(struct acme_daemon, acme_daemon_close)
 
 #endif

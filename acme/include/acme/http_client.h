@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/secret.h>
 #include <hsm/status.h>
@@ -26,6 +27,7 @@ struct acme_http_client_config {
 HSM_MUST_CHECK enum hsm_status acme_http_client_new(const struct acme_http_client_config *config,
                                                     struct acme_http_client **out);
 void acme_http_client_free(struct acme_http_client *client);
+DEFINE_DEFER(struct acme_http_client, acme_http_client_free)
 
 struct acme_http_fetch {
     const char *method; /* "GET", "HEAD", "POST", "PUT" */

@@ -15,6 +15,7 @@
 #include <jansson.h>
 
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/metrics.h>
 #include <hsm/status.h>
@@ -187,6 +188,7 @@ unsigned acme_http_listener_port(const struct acme_http_listener *listener);
 /** Stop listening, and remove the file of a Unix socket. Call it in the process that opened it,
  *  when no other process uses it any more. NULL is fine. */
 void acme_http_listener_close(struct acme_http_listener *listener);
+DEFINE_DEFER(struct acme_http_listener, acme_http_listener_close)
 
 struct acme_http_server_config {
     const char *address; /* "127.0.0.1:8443", "[::1]:8443" or "unix:/path" (mode 0600) */
@@ -254,5 +256,6 @@ void acme_http_loop_stop(struct acme_http_loop *loop);
 /** Do what SIGHUP does in a worker; from any thread. */
 void acme_http_loop_drain(struct acme_http_loop *loop);
 void acme_http_loop_free(struct acme_http_loop *loop);
+DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
 
 #endif

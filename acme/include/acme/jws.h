@@ -16,6 +16,7 @@
 #include <openssl/types.h>
 
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/es256.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
@@ -117,5 +118,6 @@ HSM_MUST_CHECK enum hsm_status acme_jws_sign_flattened(const char *header, const
                                                        char **out);
 
 void acme_jws_free(struct acme_jws *jws);
+DEFINE_DEFER(struct acme_jws, acme_jws_free)
 
 #endif

@@ -19,6 +19,7 @@
 #include <acme/http_server.h>
 #include <acme/store.h>
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/secret.h>
 #include <hsm/status.h>
@@ -103,6 +104,7 @@ void acme_server_forward(struct acme_server *server);
  *  second or two, one call at a time. Only one process on a store expires. */
 void acme_server_tick(struct acme_server *server);
 void acme_server_free(struct acme_server *server);
+DEFINE_DEFER(struct acme_server, acme_server_free)
 
 /** Record an event for each setting that accounts, certificates or their holders may rely on and
  *  that differs from the last start. */

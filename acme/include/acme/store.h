@@ -27,6 +27,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 struct acme_store;
@@ -45,6 +46,7 @@ struct acme_store;
 HSM_MUST_CHECK enum hsm_status acme_store_open(const char *place, const char *const *migrations,
                                                struct acme_store **out);
 void acme_store_close(struct acme_store *store);
+DEFINE_DEFER(struct acme_store, acme_store_close)
 
 /** True if a place is a PostgreSQL URI; false: it is a path. */
 bool acme_store_is_uri(const char *place);
@@ -134,5 +136,6 @@ const char *acme_rows_text(const struct acme_rows *rows, size_t column); /* NULL
 int64_t acme_rows_int(const struct acme_rows *rows, size_t column);
 const uint8_t *acme_rows_blob(const struct acme_rows *rows, size_t column, size_t *len);
 void acme_rows_free(struct acme_rows *rows);
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
 
 #endif

@@ -12,6 +12,7 @@
 
 #include <openssl/types.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define CERTS_CHAIN_OCTETS_MAX 65536 /* of PEM, for a chain from outside */
@@ -105,5 +106,6 @@ HSM_MUST_CHECK enum hsm_status certs_chain_show(const struct certs_chain *chain,
                                                 FILE *to);
 
 void certs_chain_free(struct certs_chain *chain);
+DEFINE_DEFER(struct certs_chain, certs_chain_free)
 
 #endif

@@ -15,6 +15,7 @@
 
 #include <openssl/types.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define CERTS_CONSTRAINTS_MAX 8192 /* octets of DER */
@@ -114,5 +115,6 @@ HSM_MUST_CHECK enum hsm_status certs_constraints_check(const struct certs_constr
 char *certs_constraints_text(const struct certs_constraints *constraints);
 
 void certs_constraints_free(struct certs_constraints *constraints);
+DEFINE_DEFER(struct certs_constraints, certs_constraints_free)
 
 #endif

@@ -19,6 +19,7 @@
 
 #include <certs/cert.h>
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 
@@ -163,5 +164,6 @@ const char *certs_crl_reason_text(int reason);
 HSM_MUST_CHECK enum hsm_status certs_crl_show(const struct certs_crl *crl, FILE *to);
 
 void certs_crl_free(struct certs_crl *crl);
+DEFINE_DEFER(struct certs_crl, certs_crl_free)
 
 #endif

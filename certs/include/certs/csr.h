@@ -13,6 +13,7 @@
 #include <certs/constraints.h>
 #include <certs/issue.h>
 #include <certs/tnauthlist.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 
@@ -59,5 +60,6 @@ bool certs_csr_is_ca(const struct certs_csr *csr);
 const struct certs_constraints *certs_csr_constraints(const struct certs_csr *csr); /* NULL: none */
 
 void certs_csr_free(struct certs_csr *csr);
+DEFINE_DEFER(struct certs_csr, certs_csr_free)
 
 #endif

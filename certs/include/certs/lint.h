@@ -19,6 +19,7 @@
 
 #include <openssl/types.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 /* Roles of a certificate in ATIS-1000080; rules apply to a set of these. */
@@ -90,6 +91,7 @@ enum certs_lint_role certs_lint_role(const struct certs_lint *lint);
 int certs_lint_date(const struct certs_lint *lint);
 
 void certs_lint_free(struct certs_lint *lint);
+DEFINE_DEFER(struct certs_lint, certs_lint_free)
 
 /**
  * Print what the certificate is and a line for each finding.

@@ -19,6 +19,7 @@
 #include <certs/constraints.h>
 #include <certs/crl.h>
 #include <certs/tnauthlist.h>
+#include <hsm/defer.h>
 #include <hsm/es256.h>
 #include <hsm/status.h>
 
@@ -107,5 +108,6 @@ time_t certs_path_not_after(const struct certs_path *path);
 struct certs_path *certs_path_hold(struct certs_path *path);
 
 void certs_path_free(struct certs_path *path);
+DEFINE_DEFER(struct certs_path, certs_path_free)
 
 #endif

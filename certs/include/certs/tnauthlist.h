@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define CERTS_TNAUTHLIST_MAX 65536 /* octets of DER */
@@ -99,5 +100,6 @@ char *certs_tnauthlist_text(const struct certs_tnauthlist *list);
 HSM_MUST_CHECK enum hsm_status certs_tnauthlist_copy(const struct certs_tnauthlist *list,
                                                      struct certs_tnauthlist **out);
 void certs_tnauthlist_free(struct certs_tnauthlist *list);
+DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 
 #endif

@@ -20,6 +20,7 @@
 
 #include <certs/chain.h>
 #include <certs/path.h>
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define CERTS_VERDICTS_MAX 1048576 /* verdicts that a cache can be made for */
@@ -57,5 +58,6 @@ struct certs_verdicts_count {
 void certs_verdicts_count(struct certs_verdicts *verdicts, struct certs_verdicts_count *out);
 
 void certs_verdicts_free(struct certs_verdicts *verdicts);
+DEFINE_DEFER(struct certs_verdicts, certs_verdicts_free)
 
 #endif

@@ -21,6 +21,7 @@
 #include <jansson.h>
 #include <openssl/types.h>
 
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/secret.h>
 #include <hsm/status.h>
@@ -114,6 +115,7 @@ HSM_MUST_CHECK enum hsm_status hsm_audit_finish(struct hsm_audit *audit, const j
 HSM_MUST_CHECK enum hsm_status hsm_audit_sign(struct hsm_audit *audit, char **jws, size_t *len);
 
 void hsm_audit_free(struct hsm_audit *audit);
+DEFINE_DEFER(struct hsm_audit, hsm_audit_free)
 
 /** The number of statements that keep a finished report from being clean: findings and unproven
  *  ones. */

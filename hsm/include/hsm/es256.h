@@ -9,6 +9,7 @@
 
 #include <openssl/types.h>
 
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 
@@ -36,6 +37,7 @@ HSM_MUST_CHECK enum hsm_status hsm_es256_verifier_verify(const struct hsm_es256_
                                                          const void *message, size_t len,
                                                          const uint8_t *sig, size_t sig_len);
 void hsm_es256_verifier_free(struct hsm_es256_verifier *verifier);
+DEFINE_DEFER(struct hsm_es256_verifier, hsm_es256_verifier_free)
 
 /** Convert R || S to the DER ECDSA-Sig-Value of RFC 3279 section 2.2.3; `der` has room for
  *  HSM_P256_DER_SIG_MAX octets. */

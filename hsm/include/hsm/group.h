@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 
@@ -68,5 +69,6 @@ HSM_MUST_CHECK enum hsm_status hsm_group_sign(struct hsm_group *group, hsm_group
 
 /** No signature may be in progress. The keys are not freed. NULL is fine. */
 void hsm_group_free(struct hsm_group *group);
+DEFINE_DEFER(struct hsm_group, hsm_group_free)
 
 #endif

@@ -19,6 +19,7 @@
 
 #include <openssl/types.h>
 
+#include <hsm/defer.h>
 #include <hsm/merkle.h>
 #include <hsm/status.h>
 
@@ -207,6 +208,7 @@ HSM_MUST_CHECK enum hsm_status hsm_journal_log_open(const char *dir, const char 
                                                     struct hsm_journal_log **out,
                                                     struct hsm_reason *why);
 void hsm_journal_log_close(struct hsm_journal_log *log);
+DEFINE_DEFER(struct hsm_journal_log, hsm_journal_log_close)
 
 /** Borrowed, valid until hsm_journal_log_close(). */
 const struct hsm_merkle_tree *hsm_journal_log_tree(const struct hsm_journal_log *log);

@@ -8,9 +8,12 @@
 
 #include <jansson.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define HSM_JSON_DEPTH_MAX 8 /* levels of arrays and objects */
+
+DEFINE_DEFER(json_t, json_decref)
 
 /**
  * Parse one JSON object and nothing after it. Duplicate members, invalid

@@ -22,6 +22,7 @@
 
 #include <openssl/types.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 #include <hsm/token.h>
 #include <hsm/uri.h>
@@ -142,6 +143,7 @@ bool hsm_key_matches(const struct hsm_key *key, EVP_PKEY *public_key);
 
 /** Release the handle; the object stays on the token. NULL is fine. */
 void hsm_key_free(struct hsm_key *key);
+DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
 /** One private key object as the token describes it; for tools. */
 struct hsm_key_info {

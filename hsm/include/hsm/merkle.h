@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 
@@ -47,6 +48,7 @@ const uint8_t *hsm_merkle_tree_leaf(const struct hsm_merkle_tree *tree, uint64_t
 HSM_MUST_CHECK enum hsm_status hsm_merkle_tree_root(const struct hsm_merkle_tree *tree,
                                                     uint64_t size, uint8_t root[HSM_SHA256_LEN]);
 void hsm_merkle_tree_free(struct hsm_merkle_tree *tree);
+DEFINE_DEFER(struct hsm_merkle_tree, hsm_merkle_tree_free)
 
 struct hsm_merkle_proof {
     size_t count;

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define HSM_METRICS_SERIES_MAX 2048 /* per process; further series are not counted */
@@ -88,13 +89,11 @@ void hsm_series_unset(struct hsm_series *series);
 /** Add a value to a histogram. */
 void hsm_series_observe(struct hsm_series *series, double seconds);
 
-/** Nanoseconds of a monotonic clock. */
-int64_t hsm_metric_clock_ns(void);
-
 /** Write the series of all processes, those with equal labels combined. */
 HSM_MUST_CHECK enum hsm_status hsm_metrics_write(struct hsm_metrics *metrics, FILE *to);
 
 /** Call it in the process that made it. */
 void hsm_metrics_free(struct hsm_metrics *metrics);
+DEFINE_DEFER(struct hsm_metrics, hsm_metrics_free)
 
 #endif

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define HSM_SECRET_MAX 1024 /* octets; longer: HSM_ERR_MALFORMED */
@@ -67,5 +68,6 @@ bool hsm_secret_equals(const struct hsm_secret *secret, const void *octets, size
 HSM_MUST_CHECK enum hsm_status hsm_secret_write(const struct hsm_secret *secret, const char *path);
 
 void hsm_secret_free(struct hsm_secret *secret);
+DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 
 #endif

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <hsm/defer.h>
 #include <hsm/secret.h>
 #include <hsm/status.h>
 
@@ -115,6 +116,7 @@ HSM_MUST_CHECK enum hsm_status hsm_token_open(const struct hsm_token_config *con
  * last close ends it.
  */
 void hsm_token_close(struct hsm_token *token);
+DEFINE_DEFER(struct hsm_token, hsm_token_close)
 
 /** Let each refused PIN be tried once more, at an operator's request: in this process, and in all
  * workers of the hsm_supervise() that it belongs to. */

@@ -10,6 +10,7 @@
 #ifndef HSM_TOKEN_METER_H
 #define HSM_TOKEN_METER_H
 
+#include <hsm/defer.h>
 #include <hsm/metrics.h>
 #include <hsm/token.h>
 
@@ -34,5 +35,6 @@ void hsm_token_meter_absent(struct hsm_metrics *metrics, const char *uri);
 void hsm_token_meter_read(struct hsm_token_meter *meter);
 
 void hsm_token_meter_free(struct hsm_token_meter *meter);
+DEFINE_DEFER(struct hsm_token_meter, hsm_token_meter_free)
 
 #endif

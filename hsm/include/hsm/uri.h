@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define HSM_URI_MAX 2048 /* octets; longer: HSM_ERR_MALFORMED */
@@ -40,5 +41,6 @@ const uint8_t *hsm_uri_id(const struct hsm_uri *uri, size_t *len);
 bool hsm_uri_matches_nothing(const struct hsm_uri *uri);
 
 void hsm_uri_free(struct hsm_uri *uri);
+DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 
 #endif

@@ -9,6 +9,7 @@
 #define SKS_ACCOUNT_H
 
 #include <acme/client.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 #include <hsm/token.h>
@@ -66,5 +67,6 @@ HSM_MUST_CHECK enum hsm_status sks_account_replace(struct sks_account *account,
 
 /** NULL is fine. */
 void sks_account_close(struct sks_account *account);
+DEFINE_DEFER(struct sks_account, sks_account_close)
 
 #endif

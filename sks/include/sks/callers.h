@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 #include <sks/claims.h>
 #include <sks/dial_plan.h>
@@ -32,6 +33,7 @@ struct sks_customer;
 HSM_MUST_CHECK enum hsm_status sks_callers_read(const char *path, struct sks_rates *rates,
                                                 struct sks_callers **out);
 void sks_callers_free(struct sks_callers *callers);
+DEFINE_DEFER(struct sks_callers, sks_callers_free)
 
 /** The SPC of each customer; borrowed. */
 const char *const *sks_callers_spcs(const struct sks_callers *callers, size_t *count);

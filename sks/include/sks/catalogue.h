@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 enum sks_state {
@@ -51,6 +52,7 @@ struct sks_catalogue;
 /** Open or create. */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_open(const char *path, struct sks_catalogue **out);
 void sks_catalogue_close(struct sks_catalogue *catalogue);
+DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
 
 /**
  * Insert (id 0; receives its id) or update.

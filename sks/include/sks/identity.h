@@ -5,6 +5,7 @@
 #ifndef SKS_IDENTITY_H
 #define SKS_IDENTITY_H
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define SKS_IDENTITY_MAX 16384 /* characters */
@@ -27,6 +28,7 @@ HSM_MUST_CHECK enum hsm_status sks_identity_parse(const char *text, struct sks_i
 
 /** Release what it owns and make it empty. */
 void sks_identity_clear(struct sks_identity *identity);
+DEFINE_DEFER(struct sks_identity, sks_identity_clear)
 
 /** The ppt of SHAKEN as a token, others quoted as RFC 8946 writes them; "" leaves it out (a base
  *  PASSporT). free() it; NULL: out of memory. */

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 #include <sks/account.h>
 #include <sks/catalogue.h>
@@ -44,6 +45,7 @@ HSM_MUST_CHECK enum hsm_status sks_kms_open(const struct sks_sp_config *config,
                                             const struct sks_kms_hooks *hooks,
                                             struct sks_kms **out);
 void sks_kms_close(struct sks_kms *kms);
+DEFINE_DEFER(struct sks_kms, sks_kms_close)
 
 /** True while a token is being opened: sks_kms_close() would wait for it. */
 bool sks_kms_is_opening(struct sks_kms *kms);

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define SKS_RATES_MAX 4096 /* names */
@@ -19,6 +20,7 @@ struct sks_rates;
 /** Made before fork(): the children share it. */
 HSM_MUST_CHECK enum hsm_status sks_rates_new(struct sks_rates **out);
 void sks_rates_free(struct sks_rates *rates);
+DEFINE_DEFER(struct sks_rates, sks_rates_free)
 
 /**
  * The bucket of a name, the same one in all processes and after a reload.

@@ -10,6 +10,7 @@
 
 #include <acme/http_server.h>
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define SKS_REPOSITORY_NAME_LEN 32 /* hex digits: the first half of the SHA-256 of the PEM text */
@@ -26,6 +27,7 @@ struct sks_repository;
 HSM_MUST_CHECK enum hsm_status sks_repository_open(const char *dir, const char *base_url,
                                                    struct sks_repository **out);
 void sks_repository_close(struct sks_repository *repository);
+DEFINE_DEFER(struct sks_repository, sks_repository_close)
 
 /**
  * Put a chain where it can be fetched: written completely, synced, never

@@ -15,6 +15,7 @@
 
 #include <acme/http_server.h>
 #include <acme/operations.h>
+#include <hsm/defer.h>
 #include <hsm/secret.h>
 #include <hsm/status.h>
 #include <sks/callers.h>
@@ -78,5 +79,6 @@ const struct acme_operations *sks_service_operations(const struct sks_service *s
 void sks_service_refresh(struct sks_service *service);
 
 void sks_service_free(struct sks_service *service);
+DEFINE_DEFER(struct sks_service, sks_service_free)
 
 #endif

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <time.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define SKS_SERVING_S 60 /* how long a report by sks_serving_tell() counts */
@@ -19,6 +20,7 @@ struct sks_serving;
 /** Made before fork(): the children share it. */
 HSM_MUST_CHECK enum hsm_status sks_serving_new(struct sks_serving **out);
 void sks_serving_free(struct sks_serving *serving);
+DEFINE_DEFER(struct sks_serving, sks_serving_free)
 
 /**
  * Report that this worker signs for that SPC.

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 #include <sks/passport.h>
@@ -28,6 +29,7 @@ struct sks_signer_config {
 HSM_MUST_CHECK enum hsm_status sks_signer_new(const struct sks_signer_config *config,
                                               struct sks_signer **out, struct hsm_reason *why);
 void sks_signer_free(struct sks_signer *signer);
+DEFINE_DEFER(struct sks_signer, sks_signer_free)
 
 const char *sks_signer_spc(const struct sks_signer *signer); /* "" when it is not one SPC */
 const char *sks_signer_x5u(const struct sks_signer *signer);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 #include <sks/catalogue.h>
 #include <sks/sign.h>
@@ -56,6 +57,7 @@ const struct sks_left_out *sks_signers_left_out(const struct sks_signers *signer
 /** Take another reference to the set; released by sks_signers_free(). */
 struct sks_signers *sks_signers_share(struct sks_signers *signers);
 void sks_signers_free(struct sks_signers *signers);
+DEFINE_DEFER(struct sks_signers, sks_signers_free)
 
 size_t sks_signers_count(const struct sks_signers *signers);
 

@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include <acme/daemon.h>
+#include <hsm/defer.h>
 #include <hsm/secret.h>
 #include <hsm/status.h>
 #include <hsm/token.h>
@@ -85,5 +86,6 @@ bool sks_tokens_are_opening(struct sks_tokens *tokens);
 /** All their keys must have been freed. Waits up to 5 s for one that is being opened; if it still
  * is then, all are closed when that ends, or with the process. NULL is fine. */
 void sks_tokens_close(struct sks_tokens *tokens);
+DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
 
 #endif

@@ -14,6 +14,7 @@
 
 #include <time.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 #include <sks/claims.h>
 
@@ -54,5 +55,6 @@ HSM_MUST_CHECK enum hsm_status sks_trail_write(struct sks_trail *trail,
 void sks_trail_follow(struct sks_trail *trail);
 
 void sks_trail_close(struct sks_trail *trail);
+DEFINE_DEFER(struct sks_trail, sks_trail_close)
 
 #endif

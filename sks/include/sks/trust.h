@@ -14,6 +14,7 @@
 #include <certs/chain.h>
 #include <certs/crl.h>
 #include <certs/path.h>
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define SKS_TRUST_LIST_EVERY_S 3600 /* the list is asked for so often */
@@ -102,5 +103,6 @@ HSM_MUST_CHECK enum hsm_status sks_trust_check(struct sks_trust *trust,
 bool sks_trust_is_revoked(struct sks_trust *trust, const X509 *cert, time_t now);
 
 void sks_trust_free(struct sks_trust *trust);
+DEFINE_DEFER(struct sks_trust, sks_trust_free)
 
 #endif

@@ -11,6 +11,7 @@
 #ifndef SKS_VERIFICATION_METER_H
 #define SKS_VERIFICATION_METER_H
 
+#include <hsm/defer.h>
 #include <hsm/metrics.h>
 #include <sks/trust.h>
 #include <sks/x5u.h>
@@ -30,5 +31,6 @@ sks_verification_meter_new(struct hsm_metrics *metrics, struct sks_x5u_cache *x5
 void sks_verification_meter_read(struct sks_verification_meter *meter);
 
 void sks_verification_meter_free(struct sks_verification_meter *meter);
+DEFINE_DEFER(struct sks_verification_meter, sks_verification_meter_free)
 
 #endif

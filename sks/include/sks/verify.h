@@ -15,6 +15,7 @@
 #include <jansson.h>
 
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/status.h>
 #include <sks/claims.h>
 #include <sks/dial_plan.h>
@@ -114,6 +115,7 @@ struct sks_verifier;
 HSM_MUST_CHECK enum hsm_status sks_verifier_new(const struct sks_verifier_config *config,
                                                 struct sks_verifier **out);
 void sks_verifier_free(struct sks_verifier *verifier);
+DEFINE_DEFER(struct sks_verifier, sks_verifier_free)
 
 /** True if even a call with `wait` may wait for a chain on its thread. */
 bool sks_verifier_waits(const struct sks_verifier *verifier);
@@ -173,6 +175,7 @@ HSM_MUST_CHECK enum hsm_status sks_verify_all(struct sks_verifier *verifier,
                                               const struct sks_call *call, time_t now,
                                               struct sks_judgements **out);
 void sks_judgements_free(struct sks_judgements *judgements);
+DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
 
 /**
  * Check whether a div PASSporT may be signed: the Identity headers of the diverted call are judged

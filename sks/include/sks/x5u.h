@@ -22,6 +22,7 @@
 
 #include <acme/http_client.h>
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/metrics.h>
 #include <hsm/status.h>
 
@@ -86,6 +87,7 @@ struct sks_x5u_visit;
 
 /** Must be freed before the cache. NULL is fine. */
 void sks_x5u_visit_free(struct sks_x5u_visit *visit);
+DEFINE_DEFER(struct sks_x5u_visit, sks_x5u_visit_free)
 
 /** How a call waits for chains without a thread. */
 struct sks_x5u_wait {
@@ -139,5 +141,6 @@ void sks_x5u_count(struct sks_x5u_cache *cache, struct sks_x5u_count *out);
 
 /** No call may be waiting. May take the time of a fetch. */
 void sks_x5u_cache_free(struct sks_x5u_cache *cache);
+DEFINE_DEFER(struct sks_x5u_cache, sks_x5u_cache_free)
 
 #endif
