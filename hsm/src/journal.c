@@ -36,6 +36,7 @@
 #define IDLE_KEYS_MAX      64 /* unused keys kept: a file would name a dropped one twice */
 #define GRACE_MS           50 /* past a call's deadline, to record a signature that is made */
 #define END_MS             10000 /* for the last checkpoint, when the token is stuck */
+#define OPEN_MS            15000 /* for the index, which others keep while a token signs for them */
 
 static const struct {
     const char *word;
@@ -132,14 +133,14 @@ journal_new(const struct hsm_journal_config *config, struct hsm_journal **out)
 
 /* Recovers what an earlier process left behind before anything new is written. */
 static enum hsm_status
-open_index(struct hsm_journal *journal)
+open_index(struct hsm_journal *journal, int64_t deadline)
 {
     enum hsm_status st =
         hsm_index_open(journal->config.dir, journal->config.program, &journal->index);
 
     if (st != HSM_OK)
         return st;
-    st = hsm_index_lock(&journal->index);
+    st = hsm_index_lock_until(&journal->index, deadline);
     if (st == HSM_OK)
         st = hsm_index_recover(&journal->index);
     hsm_index_unlock(&journal->index);
@@ -186,13 +187,18 @@ enum hsm_status
 hsm_journal_open(const struct hsm_journal_config *config, struct hsm_journal **out)
 {
     struct hsm_journal *journal = NULL;
+    int64_t deadline = hsm_deadline_after(OPEN_MS);
     enum hsm_status st = journal_new(config, &journal);
 
     if (st != HSM_OK)
         return st;
-    st = open_index(journal);
+    st = open_index(journal, deadline);
     if (st == HSM_OK)
-        st = hsm_journal_begin(journal);
+        st = hsm_journal_begin(journal, deadline);
+    if (st == HSM_ERR_BUSY)
+        hsm_log(HSM_LOG_ERROR,
+                "journal %s: not opened: another process kept the lock of its index for %d s",
+                config->dir, OPEN_MS / 1000);
     if (st == HSM_OK)
         st = start_threads(journal);
     if (st != HSM_OK) {

@@ -78,8 +78,9 @@ struct hsm_journal {
 void *hsm_journal_write(void *journal);
 void *hsm_journal_notarise(void *journal);
 
-/** Begin the first file; called before the threads start. */
-HSM_MUST_CHECK enum hsm_status hsm_journal_begin(struct hsm_journal *journal);
+/** Begin the first file; called before the threads start. BUSY if others keep the index locked
+ * until the deadline. */
+HSM_MUST_CHECK enum hsm_status hsm_journal_begin(struct hsm_journal *journal, int64_t deadline);
 
 /** Under the lock: there are enough new lines for a checkpoint. */
 bool hsm_journal_is_due(const struct hsm_journal *journal);

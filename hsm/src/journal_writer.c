@@ -13,7 +13,6 @@
 #define RETRY_MS       200 /* after a failure to write */
 #define ROTATE_MS      2000 /* after a file could not be begun */
 #define ROTATE_WAIT_MS 100 /* for the index, when a file is full */
-#define BEGIN_WAIT_MS  30000 /* for the index, when a process begins its first file */
 #define LOCK_STEP_MS   2
 #define MIB            1048576ULL /* octets */
 #define IDLE_LOOK_MS   1000 /* between looks at an idle ring */
@@ -259,13 +258,10 @@ close_file(struct hsm_journal *journal)
 }
 
 enum hsm_status
-hsm_journal_begin(struct hsm_journal *journal)
+hsm_journal_begin(struct hsm_journal *journal, int64_t deadline)
 {
-    enum hsm_status st = hsm_file_begin(&journal->index, journal->calls,
-                                        hsm_deadline_after(BEGIN_WAIT_MS), &journal->file);
+    enum hsm_status st = hsm_file_begin(&journal->index, journal->calls, deadline, &journal->file);
 
-    if (st == HSM_ERR_BUSY)
-        hsm_log(HSM_LOG_ERROR, "journal %s: other processes keep its index", journal->config.dir);
     if (st != HSM_OK)
         return st;
     journal->file_number = 1;

@@ -68,7 +68,7 @@ static const struct known table[] = {
       .serial = true,
       .shared_files = true,
       .connections = 1,
-      .sessions_max = 4},
+      .sessions_max = 5},
      "tpm2-pkcs11: one call at a time in the TPM; a session that is closed or opened while another "
      "one signs damages its memory; to a TPM, to verify is to decrypt and to encrypt "
      "is to sign, so a pair for signatures alone has a public half without uses; its database does "

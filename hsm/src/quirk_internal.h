@@ -26,7 +26,7 @@ struct hsm_quirks {
     bool batch; /* threads that sign get SCHED_BATCH: hsm_thread_batch() */
     unsigned connections; /* per process, each with a function list of its own; 0: one */
     unsigned id_len; /* octets of a new key's CKA_ID */
-    unsigned sessions_max; /* overrides CK_TOKEN_INFO; 0: use that */
+    unsigned sessions_max; /* of all processes together; overrides CK_TOKEN_INFO; 0: use that */
 };
 
 /**

@@ -55,7 +55,7 @@ sessions_allowed(const CK_TOKEN_INFO *token, const struct hsm_quirks *quirks)
     CK_ULONG limits[] = {
         share_of(token->ulMaxRwSessionCount),
         share_of(token->ulMaxSessionCount),
-        quirks->sessions_max != 0 ? quirks->sessions_max : HSM_SESSIONS_MAX,
+        share_of(quirks->sessions_max != 0 ? quirks->sessions_max : CK_UNAVAILABLE_INFORMATION),
     };
     CK_ULONG allowed = HSM_SESSIONS_MAX;
 

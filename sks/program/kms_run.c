@@ -309,6 +309,15 @@ open_all(struct daemon *daemon, struct opened **out)
     return HSM_OK;
 }
 
+/* What opens the next one. */
+struct reload {
+    struct daemon *daemon;
+    pthread_t thread;
+    bool is_running; /* and was not joined yet */
+    enum hsm_status status;
+    struct opened *next;
+};
+
 /* Release those before whose threads have ended. */
 static void
 let_leave(struct opened *opened)
@@ -325,14 +334,26 @@ let_leave(struct opened *opened)
     }
 }
 
-/* True when all has ended and was released in time. */
 static bool
-end_all(struct opened *opened)
+has_reloaded(struct reload *reload)
+{
+    if (!reload->is_running || pthread_tryjoin_np(reload->thread, NULL) != 0)
+        return false;
+    reload->is_running = false;
+    return true;
+}
+
+/* True when all has ended and was released in time. A login that is under way is waited for: cut
+ * short, it may cost a software token its files. */
+static bool
+end_all(struct opened *opened, struct reload *reload)
 {
     opened->is_ending = true;
     for (int ms = 0; ms < STOP_LIMIT_MS; ms += SLICE_MS) {
         let_leave(opened);
-        if (opened->leaving == NULL && have_ended(opened)) {
+        if (has_reloaded(reload))
+            opened_free(reload->next);
+        if (opened->leaving == NULL && have_ended(opened) && !reload->is_running) {
             opened_free(opened);
             return true;
         }
@@ -343,16 +364,40 @@ end_all(struct opened *opened)
 
 /* ---- the main thread ---- */
 
-/* A configuration that is not good leaves everything as it is. What is under way with the old one
- * is given up where it waits, and continued with the new one. */
-static enum hsm_status
-reload(struct daemon *daemon, struct opened **opened)
+static void *
+run_reload(void *context)
 {
-    struct opened *next = NULL;
+    struct reload *reload = context;
+
+    reload->status = open_all(reload->daemon, &reload->next);
+    return NULL;
+}
+
+/* To open a token may take a minute: the main thread takes signals meanwhile. */
+static void
+begin_reload(struct reload *reload)
+{
+    sigset_t all, before;
 
     reload_asked = 0;
     hsm_token_forget_refusals(); /* there may be another PIN now */
-    if (open_all(daemon, &next) != HSM_OK) {
+    reload->next = NULL;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    reload->is_running = pthread_create(&reload->thread, NULL, run_reload, reload) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!reload->is_running)
+        hsm_log(HSM_LOG_ERROR, "reload failed: no thread for it");
+}
+
+/* A configuration that is not good leaves everything as it is. What is under way with the old one
+ * is given up where it waits, and continued with the new one. */
+static enum hsm_status
+end_reload(struct daemon *daemon, const struct reload *reload, struct opened **opened)
+{
+    struct opened *next = reload->next;
+
+    if (reload->status != HSM_OK) {
         hsm_log(HSM_LOG_ERROR, "reload failed: still using the previous configuration");
         return HSM_OK;
     }
@@ -369,20 +414,23 @@ reload(struct daemon *daemon, struct opened **opened)
 static enum hsm_status
 serve(struct hsm_worker *worker, struct daemon *daemon, struct opened *opened)
 {
+    struct reload reload = {.daemon = daemon};
     enum hsm_status st;
 
     take_signals();
     hsm_worker_ready(worker);
     st = start_lookers(opened);
     while (st == HSM_OK && stop_asked == 0) {
-        if (reload_asked != 0)
-            st = reload(daemon, &opened);
+        if (reload_asked != 0 && !reload.is_running)
+            begin_reload(&reload);
+        if (has_reloaded(&reload))
+            st = end_reload(daemon, &reload, &opened);
         if (!is_any_stuck(opened, time(NULL)))
             hsm_worker_beat(worker);
         let_leave(opened);
         sleep_slice();
     }
-    if (!end_all(opened))
+    if (!end_all(opened, &reload))
         hsm_worker_abandon(st);
     return st;
 }

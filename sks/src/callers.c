@@ -600,10 +600,17 @@ sks_customer_rule(const struct sks_customer *customer)
     return customer->rule;
 }
 
-bool
-sks_customer_verifies_div(const struct sks_customer *customer)
+/* Only a div PASSporT is added to others (RFC 8946 section 4.1). */
+static enum div_headers
+div_headers_for(const struct sks_customer *customer, const struct sks_claims *claims)
 {
-    return customer->div_headers == DIV_HEADERS_VERIFIED;
+    return claims->ppt == SKS_PPT_DIV ? customer->div_headers : DIV_HEADERS_NO;
+}
+
+bool
+sks_customer_verifies_div(const struct sks_customer *customer, const struct sks_claims *claims)
+{
+    return div_headers_for(customer, claims) == DIV_HEADERS_VERIFIED;
 }
 
 /* ---- what may be said ---- */
@@ -616,7 +623,7 @@ check_kind(const struct sks_customer *customer, const struct sks_claims *claims,
         return deny(refusal, "ppt", "not a kind that is signed for the customer");
     if ((claims->rcd != NULL || claims->crn != NULL) && (customer->types & TYPE(SKS_PPT_RCD)) == 0)
         return deny(refusal, "rcd", "no rich call data is signed for the customer");
-    if (claims->ppt == SKS_PPT_DIV && customer->div_headers != DIV_HEADERS_NO && header_count == 0)
+    if (div_headers_for(customer, claims) != DIV_HEADERS_NO && header_count == 0)
         return deny(refusal, "identityHeaders", "wanted of a call that is diverted");
     return HSM_OK;
 }

@@ -160,8 +160,8 @@ check_policy(struct sks_signing_call *call)
 static bool
 verifies(const struct sks_signing_call *call)
 {
-    return call->customer != NULL && sks_customer_verifies_div(call->customer) &&
-           call->signing.header_count > 0;
+    return call->customer != NULL &&
+           sks_customer_verifies_div(call->customer, &call->signing.claims);
 }
 
 /* To verify may be to wait, which the event loop does not. */

@@ -85,6 +85,7 @@ struct x5u_entry {
     bool is_known; /* in flight: somebody has vouched for its host */
     bool is_kept; /* on disk as it is here, or about to be */
     bool is_to_keep; /* in the line for that */
+    bool has_keep_failed; /* it could not be written, and was not tried again since */
     bool is_dropped; /* out of the table: the last pin releases it */
 
     const char *host; /* in url */
@@ -202,7 +203,7 @@ bool sks_x5u_kept_read(const struct sks_x5u_cache *cache, const char *url, time_
 
 /** Have it written, if it is not. */
 void sks_x5u_keep_on_disk(struct sks_x5u_cache *cache, struct x5u_entry *entry);
-/** Now and then: have what is beyond the bounds removed. */
+/** Now and then: have what is beyond the bounds removed, and written what could not be. */
 void sks_x5u_sweep_kept(struct sks_x5u_cache *cache, time_t now);
 /** End its thread. Lets go of the lock meanwhile. */
 void sks_x5u_end_keeper(struct sks_x5u_cache *cache);

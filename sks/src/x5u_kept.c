@@ -37,6 +37,8 @@
 #define SWEEP_SHARE                                                                                \
     8 /* files of such a share of the bound, written since the last sweep, make one */
 
+#define RETRIES_MAX 64 /* in a sweep, of what could not be written: each failure is logged */
+
 DEFINE_DEFER(DIR, closedir)
 
 /* ---- one file ---- */
@@ -272,6 +274,10 @@ keep_next(struct sks_x5u_cache *cache)
         free(kept.etag);
         pthread_mutex_lock(&cache->lock);
     }
+    if (st != HSM_OK && !entry->is_to_keep) { /* nor is a newer one in the line */
+        entry->is_kept = false;
+        entry->has_keep_failed = true;
+    }
     sks_x5u_unpin(entry);
     return st == HSM_OK;
 }
@@ -328,9 +334,27 @@ sks_x5u_keep_on_disk(struct sks_x5u_cache *cache, struct x5u_entry *entry)
         return;
     entry->is_kept = true;
     entry->is_to_keep = true;
+    entry->has_keep_failed = false;
     entry->pins++;
     STAILQ_INSERT_TAIL(&cache->to_keep, entry, keeping);
     pthread_cond_signal(&cache->keep_work);
+}
+
+/* The disk may have room by now. */
+static void
+keep_again(struct sks_x5u_cache *cache)
+{
+    struct x5u_entry *entry;
+    size_t count = 0;
+
+    TAILQ_FOREACH(entry, &cache->lines[X5U_GOOD], use)
+    {
+        if (!entry->has_keep_failed)
+            continue;
+        if (count++ == RETRIES_MAX)
+            return;
+        sks_x5u_keep_on_disk(cache, entry);
+    }
 }
 
 void
@@ -340,6 +364,7 @@ sks_x5u_sweep_kept(struct sks_x5u_cache *cache, time_t now)
         return;
     cache->sweep_at = now + X5U_SWEEP_S;
     cache->is_sweep_due = true;
+    keep_again(cache);
     pthread_cond_signal(&cache->keep_work);
 }
 

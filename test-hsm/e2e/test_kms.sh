@@ -129,7 +129,10 @@ stop sti-sks
 quickstart
 sed -i 's/^\[verification\]$/&\nlist-refresh = 1/' "$conf" # of sti-kms alone: sti-sks has read it
 
-"$bin/sti-kms" run --config "$conf" 2>"$work/run.log" &
+mkdir "$work/control"
+echo 'on C_Initialize block' >"$work/script" # of a module that nothing uses yet
+STI_FAULT_MODULE=$STI_MODULE STI_FAULT_CONTROL=$work/control STI_FAULT_SCRIPT=$work/script \
+    "$bin/sti-kms" run --config "$conf" 2>"$work/run.log" &
 run_pid=$!
 wait_for '[.credentials[] | select(.state == "active") | .token] | unique | length == 2'
 wait_for '[.troubles[]] | length == 0'
@@ -228,9 +231,21 @@ for _ in $(seq 100); do
     sleep 0.1
 done
 grep -q 'was read again' "$work/run.log" || fail "the configuration was not read again"
+
+# --- SIGTERM ends it also while a reload waits for tokens whose module does not return
+cp "$conf" "$work/sp.conf"
+sed -i "s|^module = .*|module = $bin/../test-hsm/module/libsti-fault-module.so|" "$conf"
+kill -HUP "$run_pid"
+is_held() { "$bin/sti-fault" "$work/control" held 2>/dev/null | grep -q ': [1-9]'; }
+for _ in $(seq 100); do
+    if is_held; then break; fi
+    sleep 0.1
+done
+is_held || fail "no token is being opened"
 kill "$run_pid"
 wait "$run_pid" || fail "the daemon ended with $?"
 run_pid=
+mv "$work/sp.conf" "$conf"
 
 # --- another wording of a token's URI: what is new takes the place of what was there all the same
 replaced() { # MORE THAN: the credential of the second token is another, and the only one that signs

@@ -35,8 +35,9 @@
 
 #define PASSING_KEYS 80 /* more than are remembered when nobody has them */
 
-/* The library's clock: days ahead when a test says so. */
+/* The library's clocks: days ahead when a test says so; or as long as somebody waits for a lock. */
 static time_t ahead_s;
+static _Atomic time_t waited_s;
 
 int
 clock_gettime(clockid_t clock, struct timespec *out)
@@ -45,6 +46,21 @@ clock_gettime(clockid_t clock, struct timespec *out)
 
     if (clock == CLOCK_REALTIME)
         out->tv_sec += ahead_s;
+    if (clock == CLOCK_MONOTONIC)
+        out->tv_sec += waited_s;
+    return rc;
+}
+
+/* So long is the wait of who does not get a lock, or 0: as long as it takes. */
+static _Atomic time_t lock_wait_s;
+
+int
+flock(int fd, int operation)
+{
+    int rc = (int)syscall(SYS_flock, fd, operation);
+
+    if (rc != 0)
+        waited_s += lock_wait_s;
     return rc;
 }
 
@@ -828,6 +844,43 @@ keep_index(const char *dir)
     return fd;
 }
 
+static enum hsm_status
+open_token(const struct hsm_journal_config *journal)
+{
+    struct hsm_token_config config = {
+        .uri = "pkcs11:token=" JOURNAL_TOKEN, .module = softhsm_module(), .journal = journal};
+    struct hsm_token *token = NULL;
+    struct hsm_secret *pin = NULL;
+    enum hsm_status st;
+
+    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
+    config.pin = pin;
+    st = hsm_token_open(&config, &token);
+    hsm_secret_free(pin);
+    hsm_token_close(token);
+    return st;
+}
+
+static void
+a_journal_is_not_opened_while_another_process_keeps_the_index_for_long(void **state)
+{
+    const char *dir = journal_dir("index-kept-for-long");
+    const struct hsm_journal_config journal = {.dir = dir, .program = "test"};
+    int fd;
+
+    (void)state;
+    alarm(100);
+    assert_int_equal(open_token(&journal), HSM_OK);
+    fd = keep_index(dir);
+    lock_wait_s = 16;
+    assert_int_equal(open_token(&journal), HSM_ERR_BUSY);
+    assert_in_range(waited_s, 16, 32); /* a token whose files others write is looked at again */
+    lock_wait_s = waited_s = 0;
+    close(fd);
+    assert_int_equal(open_token(&journal), HSM_OK);
+    alarm(0);
+}
+
 static void
 a_full_file_is_written_on_while_another_process_keeps_the_index(void **state)
 {
@@ -988,6 +1041,7 @@ main(void)
         cmocka_unit_test(an_entry_that_had_no_memory_is_written_in_its_turn),
         cmocka_unit_test(a_disk_that_is_slow_does_not_hold_a_call_past_its_deadline),
         cmocka_unit_test(another_file_is_begun_when_one_is_full),
+        cmocka_unit_test(a_journal_is_not_opened_while_another_process_keeps_the_index_for_long),
         cmocka_unit_test(a_full_file_is_written_on_while_another_process_keeps_the_index),
         cmocka_unit_test(the_end_of_a_file_that_the_index_has_no_room_for_is_told_later),
         cmocka_unit_test(a_file_that_the_index_has_no_room_for_is_not_begun_over_and_over),

@@ -724,22 +724,29 @@ one_whose_token_cannot_be_recovered_is_replaced(void **state)
 
 #define TOKEN_SESSIONS 12 /* in all */
 
+/* Who says how many sessions there are: the token, or the configuration. */
+struct limit {
+    const char *reported; /* by the module */
+    const char *quirks;
+};
+
 static enum hsm_status
 run_with_its_share(struct hsm_worker *worker, void *context)
 {
+    const struct limit *limit = context;
     struct hsm_secret *pin = NULL;
     struct hsm_token *token = NULL;
     struct hsm_token_stats stats;
 
-    (void)context;
     (void)begin(worker);
     alarm(PATIENCE_S);
     fault_open();
-    fault("report %d", TOKEN_SESSIONS);
+    fault("report %s", limit->reported);
     assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
     assert_int_equal(hsm_token_open(&(struct hsm_token_config){.uri = "pkcs11:token=supervised",
                                                                .module = softhsm_module(),
-                                                               .pin = pin},
+                                                               .pin = pin,
+                                                               .quirks = limit->quirks},
                                     &token),
                      HSM_OK);
     hsm_secret_free(pin);
@@ -752,15 +759,33 @@ run_with_its_share(struct hsm_worker *worker, void *context)
 static void
 workers_leave_the_sessions_of_one_more_to_a_reload(void **state)
 {
+    struct limit limit = {.reported = "12"};
     struct hsm_supervise_config config = with(run_with_its_share);
 
     (void)state;
+    config.context = &limit;
     config.workers = 2;
     config.start_ms = PATIENCE_S * 1000;
     alarm(PATIENCE_S);
     is_enough = two_were_ready;
     assert_int_equal(hsm_supervise(&config), HSM_OK);
     assert_int_equal(shared->sessions, TOKEN_SESSIONS / 3 - 1); /* one is the control session */
+}
+
+static void
+workers_divide_the_sessions_that_the_configuration_says(void **state)
+{
+    struct limit limit = {.reported = "infinite", .quirks = "known,sessions=12"};
+    struct hsm_supervise_config config = with(run_with_its_share);
+
+    (void)state;
+    config.context = &limit;
+    config.workers = 2;
+    config.start_ms = PATIENCE_S * 1000;
+    alarm(PATIENCE_S);
+    is_enough = two_were_ready;
+    assert_int_equal(hsm_supervise(&config), HSM_OK);
+    assert_int_equal(shared->sessions, TOKEN_SESSIONS / 3 - 1);
 }
 
 static enum hsm_status
@@ -1072,6 +1097,7 @@ main(void)
                                fresh),
         cmocka_unit_test_setup(one_whose_token_cannot_be_recovered_is_replaced, fresh),
         cmocka_unit_test_setup(workers_leave_the_sessions_of_one_more_to_a_reload, fresh),
+        cmocka_unit_test_setup(workers_divide_the_sessions_that_the_configuration_says, fresh),
         cmocka_unit_test_setup(a_pin_that_is_refused_later_stops_all, fresh),
         cmocka_unit_test_setup(a_configuration_that_is_wrong_ends_the_start, fresh),
         cmocka_unit_test_setup(what_is_wrong_later_rests_longest_and_the_others_serve, fresh),

@@ -758,6 +758,71 @@ moved(const char *identity)
     return text;
 }
 
+/* The same div-o, signed with the key of its certificate; free() it. */
+static char *
+signed_div_o(const char *orig, const char *opt)
+{
+    char *identity = div_o_identity(orig, opt);
+    size_t input_len = (size_t)(strstr(identity, ".AA;") - identity);
+    uint8_t sig[HSM_P256_SIG_LEN];
+    struct hsm_key *key = NULL;
+    char *text = NULL;
+    char *encoded;
+
+    eco_must(hsm_key_find(world.eco.token, "pkcs11:object=sp", &key), "key");
+    eco_must(hsm_key_sign_verified(key, identity, input_len, sig), "div-o");
+    encoded = acme_base64url_encode(sig, sizeof(sig));
+    assert_true(asprintf(&text, "%.*s.%s%s", (int)input_len, identity, encoded,
+                         identity + input_len + strlen(".AA")) > 0);
+    free(encoded);
+    hsm_key_free(key);
+    free(identity);
+    return text;
+}
+
+/* RFC 8946 section 5: whose signature is good, or that of the PASSporT inside of it, is asked where
+ * the customer wants it verified, and not elsewhere. */
+static void
+a_div_o_is_verified_with_what_is_inside_of_it_where_the_customer_wants_it(void **state)
+{
+    static const struct {
+        const char *keys;
+        bool forges_outer, forges_inner;
+        const char *error; /* NULL: it is good */
+    } cases[] = {
+        {"div-headers = yes\n", false, false, NULL},
+        {"div-headers = yes\n", true, false, NULL},
+        {"div-headers = yes\n", false, true, NULL},
+        {"div-headers = verified\n", false, false, NULL},
+        {"div-headers = verified\n", true, false, "'identityHeaders': signature: does not verify"},
+        {"div-headers = verified\n", false, true, "'identityHeaders': div: no valid PASSporT"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const char *headers[1];
+        char *first, *inner, *outer, *header;
+
+        begin_diverting(cases[i].keys);
+        post(SHAKEN);
+        first = signed_identity("identity");
+        inner = cases[i].forges_inner ? forged(first) : strdup(first);
+        *strchr(inner, ';') = '\0';
+        outer = signed_div_o("12155551212", inner);
+        headers[0] = header = cases[i].forges_outer ? forged(outer) : strdup(outer);
+        post_div("12155551212", "12155551214", "12155551215", headers, 1);
+        if (cases[i].error == NULL)
+            free(signed_identity("identityHeader"));
+        else
+            assert_3gpp_error(403, cases[i].error);
+        free(header);
+        free(outer);
+        free(inner);
+        free(first);
+        finish(NULL);
+    }
+}
+
 static void
 what_is_diverted_is_verified_where_the_customer_wants_it(void **state)
 {
@@ -1743,6 +1808,7 @@ main(void)
         TEST(a_diversion_may_have_a_clock_that_is_behind_that_of_the_first_call),
         TEST(a_ring_of_diversions_is_refused_at_once),
         TEST(a_customer_diverts_what_has_headers_unless_it_is_said_otherwise),
+        TEST(a_div_o_is_verified_with_what_is_inside_of_it_where_the_customer_wants_it),
         TEST(what_is_diverted_is_verified_where_the_customer_wants_it),
         TEST(a_call_that_is_verified_counts_once),
         TEST(nothing_is_diverted_that_is_to_be_verified_without_a_list_of_those_to_trust),

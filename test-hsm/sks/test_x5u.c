@@ -8,10 +8,12 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <hsm/process.h>
 #include <sks/x5u.h>
@@ -993,6 +995,21 @@ new_kept_dir(void)
     snprintf(kept_dir, sizeof(kept_dir), "%s/chains-%u", softhsm_dir(), number++);
 }
 
+/* The disk of the chains: full when a test says so. */
+static atomic_bool is_disk_full;
+static atomic_uint refused; /* chains that were to be written */
+
+int
+mkdir(const char *path, mode_t mode)
+{
+    if (is_disk_full && strcmp(path, kept_dir) == 0) {
+        refused++;
+        errno = ENOSPC;
+        return -1;
+    }
+    return (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+}
+
 static struct sks_x5u_cache *
 cache_on_disk(size_t chains_max, unsigned queue_ms)
 {
@@ -1099,6 +1116,50 @@ a_kept_chain_ends_with_its_leaf(void **state)
     sks_x5u_cache_free(cache);
     cache = cache_on_disk(0, 0);
     assert_int_equal(get(cache, "/short.pem", eco.now + 3600), HSM_OK);
+    sks_x5u_cache_free(cache);
+}
+
+/* Sweep after sweep, until the writes that were refused are more, or a file is there. */
+static void
+sweep_until(struct sks_x5u_cache *cache, time_t *now, unsigned count, size_t files)
+{
+    char path[8192];
+
+    for (unsigned i = 0; i < 100 && refused < count && kept_files(path) < files; i++) {
+        sks_x5u_refresh(cache, *now += 600);
+        usleep(10000);
+    }
+}
+
+/* And is not fetched for that. */
+static void
+a_chain_that_could_not_be_written_is_written_after_the_next_sweep(void **state)
+{
+    struct sks_x5u_cache *cache;
+    time_t now = eco.now;
+
+    (void)state;
+    new_kept_dir();
+    cache = cache_on_disk(0, 0);
+    fetches = 0;
+    refused = 0;
+    is_down = false;
+    is_disk_full = true;
+    sks_x5u_refresh(cache, now);
+    assert_int_equal(get(cache, "/known.pem", now), HSM_OK);
+    vouch(cache, "/known.pem");
+    for (unsigned i = 0; i < 5000 && refused == 0; i++)
+        usleep(1000);
+    assert_int_equal(refused, 1);
+    sks_x5u_refresh(cache, now + 599);
+    vouch(cache, "/known.pem");
+    assert_int_equal(refused, 1);
+    sweep_until(cache, &now, 2, 1);
+    assert_true(refused >= 2);
+    is_disk_full = false;
+    sweep_until(cache, &now, 1000, 1);
+    wait_for_files(1);
+    assert_int_equal(fetches, 1);
     sks_x5u_cache_free(cache);
 }
 
@@ -1379,6 +1440,7 @@ main(void)
         cmocka_unit_test(hosts_without_number_leave_room_for_those_that_sign_calls),
         cmocka_unit_test(who_comes_after_has_what_was_vouched_for),
         cmocka_unit_test(a_kept_chain_ends_with_its_leaf),
+        cmocka_unit_test(a_chain_that_could_not_be_written_is_written_after_the_next_sweep),
         cmocka_unit_test(processes_beside_one_another_fetch_once),
         cmocka_unit_test(what_is_no_kept_chain_is_not_used),
         cmocka_unit_test(what_is_kept_has_the_bound_of_the_cache),

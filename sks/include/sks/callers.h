@@ -75,8 +75,9 @@ const char *sks_customer_name(const struct sks_customer *customer);
 const char *sks_customer_spc(const struct sks_customer *customer);
 const char *sks_customer_origid(const struct sks_customer *customer); /* NULL: the caller chooses */
 const char *sks_customer_rule(const struct sks_customer *customer); /* "FILE:LINE" */
-/** True if a div PASSporT is signed only when the PASSporT that it diverts is valid. */
-bool sks_customer_verifies_div(const struct sks_customer *customer);
+/** True of a div PASSporT that is signed only when the PASSporT that it diverts is valid. */
+bool sks_customer_verifies_div(const struct sks_customer *customer,
+                               const struct sks_claims *claims);
 
 /**
  * Check whether these claims may be signed for the customer: kind, attestation, origid, namespaces,
