@@ -351,8 +351,7 @@ static void
 sources_and_names_come_out_as_configurations_and_certificates_want_them(void **state)
 {
     CLEAR_AFTER(acme_provision_sources_clear)
-    struct acme_provision_sources some = {.pin = NULL},
-                                  others = {.pin = NULL};
+    struct acme_provision_sources some = {.pin = NULL}, others = {.pin = NULL};
     char *fits = acme_provision_common_name("Example", "SHAKEN Root");
     char *too_long = acme_provision_common_name(
         "An organization whose name is as long as names of organizations are", "SHAKEN Root");
