@@ -22,10 +22,10 @@ struct fault_session {
     _Alignas(64) _Atomic CK_SESSION_HANDLE handle; /* 0: this entry is free */
     _Atomic CK_SESSION_HANDLE real;
     _Atomic CK_OBJECT_HANDLE
-        pending; /* key of a signature that the module behind knows nothing of */
-    _Atomic CK_OBJECT_HANDLE extra; /* that the next C_FindObjects gives once more */
+        pending; /* key of a signing operation that the module behind has not begun */
+    _Atomic CK_OBJECT_HANDLE extra; /* handle that the next C_FindObjects returns once more */
     atomic_uint slot;
-    atomic_uint users; /* calls that are in it, asleep or not */
+    atomic_uint users; /* calls in the session, asleep or not */
 };
 
 /**
