@@ -31,10 +31,10 @@ struct fault_call {
     unsigned slot; /* index of slots.h */
     const struct fault_strike *strike; /* never NULL */
     struct fault_strike own; /* unset unless something struck */
-    CK_RV rv; /* the answer */
+    CK_RV rv; /* the return value */
     int64_t begun_ns;
-    bool inside; /* the world is entered */
-    bool engine; /* one is taken */
+    bool inside; /* holds the world for reading */
+    bool engine; /* holds an engine */
 };
 
 /** Begin a call. True: it goes through; the caller sets call->rv to what the module behind returns.
