@@ -27,8 +27,7 @@ struct rule {
     const char *header; /* JSON: members that replace or join those of the protected header */
     enum rule_signer signer;
     bool no_nonce, with_jwk, without_key, break_signature;
-    const char
-        *as; /* NULL: a request to the STI-CA; else to the STI-PA, as this account, "": none */
+    const char *as; /* an account of the STI-PA, or "": sent to the STI-PA; NULL: to the STI-CA */
 
     int status;
     const char *problem; /* NULL: no refusal */
