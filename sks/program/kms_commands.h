@@ -16,11 +16,11 @@
 
 #define PROGRAM       "sti-kms"
 #define TLS_NAMES_MAX 16
-#define LOCK_WAIT_S   60 /* for another sti-kms to end what it is at */
+#define LOCK_WAIT_S   60 /* for another sti-kms to release its lock */
 
-/** What the command line said; texts are borrowed from argv. */
+/** The options of the command line; texts are borrowed from argv. */
 struct arguments {
-    struct sks_sp_init init; /* what init alone takes */
+    struct sks_sp_init init; /* options of init alone */
     const char *tls_names[TLS_NAMES_MAX + 1];
     const char *config;
     const char *token, *spc;
@@ -28,43 +28,43 @@ struct arguments {
     bool json, force, yes, check;
 };
 
-/** What an enrollment needs of the configuration is there, for every provider. */
+/** Check that the configuration has what an enrollment needs, for every provider. */
 enum hsm_status kms_check_config(const struct sks_sp_config *config);
 
 /**
- * Two at once would both continue the same credential.
+ * Lock the credentials of one SPC: two processes would both continue the same credential.
  *
- * @param spc     whose credentials
- * @param wait_s  for the other one to end
- * @param fd      close() it to let others work; they do when this process ends, too
- * @retval HSM_ERR_BUSY  another one is at work
+ * @param wait_s  seconds to wait for another process to release the lock
+ * @param fd      close() it to release the lock; the end of the process releases it, too
+ * @retval HSM_ERR_BUSY  another process holds the lock
  */
 enum hsm_status kms_lock(const struct sks_sp_config *config, const char *spc, unsigned wait_s,
                          int *fd);
 
-/** What a command does for a provider, which is locked meanwhile. */
+/** What a command does for one provider, while holding its lock. */
 typedef enum hsm_status kms_act(const struct arguments *arguments,
                                 const struct sks_sp_config *config, struct sks_kms *kms,
                                 size_t provider, struct hsm_reason *why);
 
 /** Which providers a command is for. */
 enum kms_choice {
-    KMS_EACH, /* that of --spc, or all of them */
-    KMS_ONE, /* that of --spc, or the only one */
+    KMS_EACH, /* the provider of --spc; without it, each provider */
+    KMS_ONE, /* the provider of --spc; without it, the only one configured */
 };
 
-/** Do so for each; what keeps one from it keeps no other from it. The first failure is returned,
- *  each was logged. @param prepare  before the first; may be NULL */
+/** Run `act` for each chosen provider; a failure does not stop the others. Returns the first
+ *  failure; each was logged. @param prepare  run once before them; may be NULL */
 enum hsm_status kms_for(const struct arguments *arguments, enum kms_choice choice,
                         enum hsm_status (*prepare)(struct sks_kms *kms), kms_act *act);
 
-/** True if --spc means that provider, or is not given. */
+/** True if --spc names this provider, or is absent. */
 bool kms_is_meant(const struct arguments *arguments, const char *spc);
 
 /** Print a line of progress for a person. */
 void kms_print(void *context, const char *line);
 
-/** The token of a provider that --token names; NULL: its first. HSM_ERR_NOT_FOUND: none. */
+/** The token of a provider by the URI of --token; NULL: the first token. HSM_ERR_NOT_FOUND: the
+ *  provider has no such token. */
 enum hsm_status kms_find_token(const struct sks_sp_config *config, size_t provider, const char *uri,
                                const char **out);
 

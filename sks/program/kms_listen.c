@@ -11,10 +11,10 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-#define HANDLER_THREADS 1 /* who asks is on this machine, and asks now and then */
+#define HANDLER_THREADS 1 /* requests are local and infrequent */
 
 struct kms_listening {
-    struct acme_daemon_config config; /* of the listener alone; borrows its texts */
+    struct acme_daemon_config config; /* only the metrics listener; texts borrowed */
     struct acme_operations operations;
     struct acme_http_loop *loop;
     pthread_t thread;
@@ -40,7 +40,7 @@ run(void *context)
     return NULL;
 }
 
-/* Signals are the main thread's. */
+/* With all signals blocked: the main thread handles them. */
 static enum hsm_status
 start_thread(struct kms_listening *listening)
 {

@@ -14,10 +14,10 @@
 struct kms_listening;
 
 /**
- * Answer on a thread of its own until kms_listen_end(). All is borrowed.
+ * Serve on a separate thread until kms_listen_end(). All arguments are borrowed.
  *
  * @param address    of the listener
- * @param is_tended  whether list and CRL have been asked for: only then it is ready
+ * @param is_tended  true once the trusted-CA list and the CRL have been requested; /readyz needs it
  */
 HSM_MUST_CHECK enum hsm_status kms_listen(const struct acme_http_listener *listener,
                                           const char *address, struct hsm_metrics *metrics,

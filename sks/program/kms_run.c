@@ -1,8 +1,8 @@
 /*
  * kms_run.c - sti-kms run: the SP-KMS as a daemon.
  *
- * Each provider has a thread of its own, so that none waits for what another one's STI-PA, STI-CA,
- * STI-CR or token does; another one does what is for all of them. The main thread takes signals.
+ * Each provider has its own thread, so that a slow STI-PA, STI-CA, STI-CR or token of one does not
+ * delay the others. One more thread does what all providers share. The main thread handles signals.
  */
 #define _GNU_SOURCE /* pthread_tryjoin_np */
 #include "kms_commands.h"
@@ -27,14 +27,14 @@
 #include <hsm/supervise.h>
 #include <hsm/token.h>
 
-/* A signature, a fetch or a program of the operator's may take long. */
+/* A signature, a fetch or an operator's program may take long. */
 #define HEARTBEAT_MS    600000
-#define STUCK_S         500 /* of one thread: then the worker does not beat any more */
-#define SLICE_MS        200 /* between looks at signals while nothing is to be done */
-#define BUSY_S          2 /* until the next try when another sti-kms is at work */
+#define STUCK_S         500 /* a thread silent for longer stops the worker's heartbeat */
+#define SLICE_MS        200 /* between checks for signals while idle */
+#define BUSY_S          2 /* until the next attempt when another sti-kms holds the lock */
 #define STOP_LIMIT_MS   10000 /* for the threads to end when the daemon stops */
-#define STARTS_A_SECOND 8 /* providers that are looked at first */
-#define LOCK_TROUBLE_S  600 /* that another sti-kms is at work before it is a trouble */
+#define STARTS_A_SECOND 8 /* first looks at providers are spread at this rate */
+#define LOCK_TROUBLE_S  600 /* a lock held elsewhere for longer is recorded as a trouble */
 
 enum {
     WORKER_PART,
@@ -85,27 +85,27 @@ struct opened;
 
 struct looker {
     struct opened *opened;
-    size_t provider; /* of the last one: none, it is for all */
+    size_t provider; /* index; provider_count: the thread that serves all providers */
     pthread_t thread;
-    bool is_running; /* and was not joined yet */
-    _Atomic time_t seen_at; /* when it was last not stuck */
+    bool is_running; /* started and not joined yet */
+    _Atomic time_t seen_at; /* its last sign of life */
 };
 
-/** What a worker works with; a reload makes another one. Does not move. */
+/** What a worker has open; a reload makes another one. Its address does not change. */
 struct opened {
     struct sks_sp_config config;
     struct sks_kms *kms; /* borrows the configuration */
-    struct looker *lookers; /* of each provider, and one more */
+    struct looker *lookers; /* one for each provider, and one for all of them */
     size_t looker_count;
-    atomic_bool is_tended; /* trusted-CA list and CRL have been asked for */
-    atomic_bool *is_ready; /* of the daemon, when this has been once; borrowed */
+    atomic_bool is_tended; /* trusted-CA list and CRL have been requested */
+    atomic_bool *is_ready; /* the daemon's, set with is_tended and never cleared; borrowed */
     atomic_bool is_ending;
-    struct opened *leaving; /* the one before, whose threads end when they can; or NULL */
+    struct opened *leaving; /* the previous one, whose threads are ending; or NULL */
 };
 
 static _Thread_local struct looker *self; /* NULL in the main thread */
 
-/* Whoever waits asks this: so it is not stuck. */
+/* Every wait calls this, which also records that the thread is not stuck. */
 static bool
 is_stopped(void *context)
 {
@@ -123,8 +123,9 @@ rest(struct opened *opened, unsigned seconds)
         sleep_slice();
 }
 
-/* That no look is possible is told in `status`, where else all would stay as it was: at once when
- * the lock cannot be had at all, after a while when another one has it. */
+/* Record a trouble, so that `status` shows that no look is possible: at once if the lock file
+ * cannot be opened, after LOCK_TROUBLE_S if another process holds the lock. Returns seconds to
+ * wait. */
 static unsigned
 not_locked(struct opened *opened, size_t provider, enum hsm_status st, int64_t *waiting_since)
 {
@@ -160,11 +161,11 @@ one_look(struct opened *opened, size_t provider, int64_t *waiting_since)
     return again_s;
 }
 
-/* Many do not all ask at the same moment. */
+/* The random delay keeps many providers from sending their first requests at the same moment. */
 static void
 look_again_and_again(struct opened *opened, size_t provider)
 {
-    int64_t waiting_since = 0; /* hsm_clock_s(); 0: for nobody */
+    int64_t waiting_since = 0; /* for the lock, hsm_clock_s(); 0: not waiting */
 
     while (!opened->is_tended && !is_stopped(opened))
         sleep_slice();
@@ -203,7 +204,7 @@ run_looker(void *context)
     return NULL;
 }
 
-/* Signals are the main thread's. */
+/* With all signals blocked: the main thread handles them. */
 static enum hsm_status
 start_lookers(struct opened *opened)
 {
@@ -228,8 +229,7 @@ start_lookers(struct opened *opened)
     return HSM_ERR_IO;
 }
 
-/* True when none of its threads runs any more, nor what opens a token, which would be waited for.
- */
+/* True if all its threads have ended and no token is being opened: closing would wait for that. */
 static bool
 have_ended(struct opened *opened)
 {
@@ -257,7 +257,7 @@ is_any_stuck(const struct opened *opened, time_t now)
 
 /* ---- what is open ---- */
 
-/* Its threads have ended, or never ran. */
+/* Only after its threads have ended, or if they never ran. */
 static void
 opened_free(struct opened *opened)
 {
@@ -273,10 +273,10 @@ DEFINE_DEFER(struct opened, opened_free)
 
 struct daemon {
     const struct arguments *arguments;
-    struct hsm_secret *pin; /* of a source that can be read once only */
-    const char *metrics_address; /* of the configuration at the start; NULL: none */
-    struct acme_http_listener *listener; /* there; or NULL */
-    struct hsm_metrics *metrics; /* NULL: nobody asks */
+    struct hsm_secret *pin; /* from a source that can be read only once */
+    const char *metrics_address; /* from the configuration at the start; NULL: not configured */
+    struct acme_http_listener *listener; /* at that address; or NULL */
+    struct hsm_metrics *metrics; /* NULL without a listener */
     atomic_bool is_ready;
 };
 
@@ -309,16 +309,16 @@ open_all(struct daemon *daemon, struct opened **out)
     return HSM_OK;
 }
 
-/* What opens the next one. */
+/* Opens the next `struct opened` on a separate thread. */
 struct reload {
     struct daemon *daemon;
     pthread_t thread;
-    bool is_running; /* and was not joined yet */
+    bool is_running; /* started and not joined yet */
     enum hsm_status status;
     struct opened *next;
 };
 
-/* Release those before whose threads have ended. */
+/* Release the previous ones whose threads have ended. */
 static void
 let_leave(struct opened *opened)
 {
@@ -343,8 +343,8 @@ has_reloaded(struct reload *reload)
     return true;
 }
 
-/* True when all has ended and was released in time. A login that is under way is waited for: cut
- * short, it may cost a software token its files. */
+/* True if everything ended and was released in time. This waits for a login in progress: cutting it
+ * short may destroy the files of a software token. */
 static bool
 end_all(struct opened *opened, struct reload *reload)
 {
@@ -373,7 +373,8 @@ run_reload(void *context)
     return NULL;
 }
 
-/* To open a token may take a minute: the main thread takes signals meanwhile. */
+/* On a separate thread: opening a token may take a minute, and signals must be handled meanwhile.
+ */
 static void
 begin_reload(struct reload *reload)
 {
@@ -390,8 +391,8 @@ begin_reload(struct reload *reload)
         hsm_log(HSM_LOG_ERROR, "reload failed: no thread for it");
 }
 
-/* A configuration that is not good leaves everything as it is. What is under way with the old one
- * is given up where it waits, and continued with the new one. */
+/* A faulty configuration leaves everything as it is. Work in progress with the old configuration is
+ * interrupted where it waits, and continued with the new one. */
 static enum hsm_status
 end_reload(struct daemon *daemon, const struct reload *reload, struct opened **opened)
 {
@@ -410,7 +411,7 @@ end_reload(struct daemon *daemon, const struct reload *reload, struct opened **o
     return start_lookers(next);
 }
 
-/* Until it is asked to stop; then its threads have ended, or are abandoned with the process. */
+/* Runs until a signal to stop. Then its threads have ended, or are abandoned with the process. */
 static enum hsm_status
 serve(struct hsm_worker *worker, struct daemon *daemon, struct opened *opened)
 {
@@ -457,7 +458,7 @@ work(struct hsm_worker *worker, void *context)
 
 /* ---- start ---- */
 
-/* A worker that is started again must be able to read them again. */
+/* A restarted worker must be able to read its secrets again. */
 static enum hsm_status
 check_source(const char *source)
 {
@@ -489,7 +490,7 @@ check_sources(const struct sks_sp_config *config)
     return st;
 }
 
-/* Everything is opened once, and each provider's fault told. */
+/* Open everything once, and log the fault of each provider. */
 static enum hsm_status
 check_all(struct daemon *daemon)
 {
@@ -507,7 +508,7 @@ check_all(struct daemon *daemon)
     return st;
 }
 
-/* What its worker said of how things stand goes with it. */
+/* The gauges of a worker end with it. */
 static void
 on_event(void *context, const struct hsm_worker_event *event)
 {

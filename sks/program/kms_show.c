@@ -1,4 +1,4 @@
-/* kms_show.c - sti-kms status and ca list: how it stands, for a person and as JSON. */
+/* kms_show.c - sti-kms status and ca list, as text for a person and as JSON. */
 #include "kms_commands.h"
 
 #include <stdio.h>
@@ -14,7 +14,7 @@
 
 /* ---- status ---- */
 
-/** All that status tells of. */
+/** Everything that status shows. */
 struct state {
     const struct arguments *arguments;
     const struct sks_sp_config *config;
@@ -56,7 +56,7 @@ read_state(const struct sks_sp_config *config, struct state *state)
     return st;
 }
 
-/* When an active credential is to be renewed; 0: that is not decided, or it is not active. */
+/* When to renew an active credential; 0: not decided yet, or the credential is not active. */
 static time_t
 due_of(const struct state *state, const struct sks_credential *credential,
        struct sks_renewal *renewal)
@@ -82,10 +82,10 @@ print_credential(const struct state *state, const struct sks_credential *credent
     printf("     %s %s\n", credential->token_uri, credential->key_uri);
 }
 
-/** How a provider stands. */
+/** Summary of a provider. */
 struct standing {
     size_t active;
-    time_t signs_until; /* the last of them to end; 0: none is active */
+    time_t signs_until; /* the latest notAfter of active credentials; 0: none is active */
     size_t troubles;
 };
 
@@ -133,7 +133,7 @@ print_providers(const struct state *state)
     printf("\n");
 }
 
-/* Everybody's, and those of a provider that is meant. */
+/* True for a trouble of no particular provider, or of a provider that --spc selects. */
 static bool
 is_trouble_meant(const struct state *state, const struct sks_trouble *trouble)
 {
@@ -276,7 +276,7 @@ kms_run_status(const struct arguments *arguments)
 
 /* ---- ca list ---- */
 
-/** Which STI-CAs could be chosen. */
+/** What `ca list` reads to describe the STI-CAs. */
 struct choice {
     const struct arguments *arguments;
     const struct sks_sp_config *config;
@@ -295,7 +295,7 @@ is_same(const X509 *a, const X509 *b)
            memcmp(x, y, sizeof(x)) == 0;
 }
 
-/* Whether the path of a credential's chain ends in that root. */
+/* Whether the path of a credential's chain ends in this root. */
 static bool
 ends_in(const struct choice *choice, const struct sks_credential *credential, const X509 *root)
 {
@@ -309,8 +309,8 @@ ends_in(const struct choice *choice, const struct sks_credential *credential, co
            is_same(certs_path_get(path, certs_path_len(path) - 1), root);
 }
 
-/* The directory of the STI-CA below a root: by its name in the configuration, else by the newest
- * certificate that it issued to us; NULL: none is known. */
+/* The directory of the STI-CA below a root: by the root's name in the configuration, else from the
+ * newest credential whose path ends in the root; NULL: unknown. */
 static const char *
 directory_below(const struct choice *choice, const X509 *root)
 {
@@ -336,7 +336,7 @@ is_served_by(const struct sks_sp_config *config, const struct sks_sp_provider *p
     return false;
 }
 
-/* The SPCs of the providers that may ask that STI-CA for certificates. */
+/* The SPCs of the selected providers that are configured to use this STI-CA. */
 static json_t *
 users_json(const struct choice *choice, const char *directory)
 {

@@ -22,7 +22,7 @@
 
 #define UUID_LEN 36
 
-/* A time of the command line; `fallback` when it says none. */
+/* A time on the command line; `fallback` if the option is absent. */
 static enum hsm_status
 parse_time(const char *option, const char *text, time_t fallback, int64_t *out)
 {
@@ -36,7 +36,8 @@ parse_time(const char *option, const char *text, time_t fallback, int64_t *out)
     return st;
 }
 
-/* Canonical forms of the numbers that were given; false: one is none. */
+/* The canonical forms of the given numbers; false: one is not a telephone number, or none is given.
+ */
 static bool
 canonical_numbers(const char *const *given, char texts[][SKS_TN_MAX + 1], const char **out,
                   size_t *count)
@@ -131,7 +132,7 @@ sks_run_sign(const struct arguments *arguments)
 
 /* ---- verify ---- */
 
-/* One header field value, perhaps with the field's name, from a file or standard input. */
+/* One header field value, with or without the field name, from a file or standard input. */
 static enum hsm_status
 read_identity(const char *path, char out[SKS_IDENTITY_MAX + 1])
 {

@@ -20,7 +20,7 @@
 #define PROGRAM         "sti-sks"
 #define BEARER_QUESTION "Bearer token of callers: "
 
-/** What the command line said; texts are borrowed from argv. */
+/** The options of the command line; texts are borrowed from argv. */
 struct arguments {
     const char *config;
     const char *orig, *attest, *origid, *iat, *spc;
@@ -32,12 +32,12 @@ struct arguments {
 
 /* sks_worker.c */
 
-/** What the supervisor opens and its workers share, besides what all daemons do; NULL: not
- *  configured, or not shared. */
+/** What the supervisor opens for its workers, besides what all daemons share. A member is NULL if
+ * it is not configured, or not shared. */
 struct shared {
-    struct hsm_secret *bearer; /* of a source that can be read once only */
+    struct hsm_secret *bearer; /* from a source that can be read only once */
     struct acme_http_listener *api, *socket, *cr;
-    const char *api_address, *cr_address; /* of the configuration at the start */
+    const char *api_address, *cr_address; /* from the configuration at the start */
     char *socket_address; /* "unix:PATH" */
     struct sks_rates *rates; /* of callers and customers */
     struct sks_serving *serving;
@@ -46,8 +46,8 @@ struct shared {
 /** A worker process. @param shared  a struct shared */
 enum hsm_status sks_work(const void *config, void *shared);
 
-/** Open all that a worker opens. It would start without some tokens and credentials; this wants
- *  each of them. */
+/** Open all that a worker opens. Unlike a worker, which starts without some tokens and credentials,
+ *  this fails if one is unusable. */
 enum hsm_status sks_check(const struct sks_sp_config *config);
 
 /* sks_serve.c, sks_call.c: the commands */

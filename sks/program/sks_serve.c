@@ -25,7 +25,7 @@ clear_config(void *config)
     sks_sp_config_clear(config);
 }
 
-/* Sockets are opened once; and a bearer token that came once cannot come again. */
+/* A reload does not reopen sockets, and a source that can be read only once cannot be added. */
 static enum hsm_status
 compare(const void *old_config, const void *fresh_config)
 {
@@ -65,7 +65,7 @@ shared_close(struct shared *shared)
     hsm_secret_free(shared->bearer);
 }
 
-/* It is made for its owner alone; who else may come in is said by the configuration. */
+/* The socket is created for its owner only; then it gets the configured permissions. */
 static enum hsm_status
 open_socket(const char *path, unsigned permissions, struct shared *shared)
 {

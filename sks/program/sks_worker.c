@@ -24,7 +24,7 @@
 
 #include "ticker.h"
 
-#define CREDENTIALS_S 1 /* between looks at the catalogue */
+#define CREDENTIALS_S 1 /* between checks of the catalogue */
 
 /** What a worker holds, in the order of opening. */
 struct sks {
@@ -38,11 +38,11 @@ struct sks {
     struct sks_catalogue *catalogue;
     struct sks_repository *repository;
     struct sks_sp_verification verification;
-    struct sks_rates *rates; /* NULL: those that are shared */
-    struct sks_callers *callers; /* NULL: no file of them */
+    struct sks_rates *rates; /* NULL: those of `shared` are used */
+    struct sks_callers *callers; /* NULL: no file of callers is configured */
     struct sks_trail *trail; /* NULL: no record is kept */
     struct sks_service *service;
-    struct hsm_token_meter *meters[SKS_TOKENS_MAX]; /* NULL: that token has not been opened */
+    struct hsm_token_meter *meters[SKS_TOKENS_MAX]; /* NULL: the token has not been opened */
     struct sks_verification_meter *verification_meter;
     struct acme_http_loop *loop;
     struct ticker credentials, trust;
@@ -69,7 +69,7 @@ sks_close(struct sks *sks)
     sks_tokens_close(sks->tokens);
 }
 
-/* A token that comes later is told of from then on. */
+/* A token that is opened later has metrics from then on. */
 static void
 read_token_meters(struct sks *sks)
 {
@@ -83,7 +83,7 @@ read_token_meters(struct sks *sks)
         else if (token == NULL)
             hsm_token_meter_absent(metrics, sks_tokens_uri(sks->tokens, i));
         else
-            (void)!hsm_token_meter_new(metrics, token, &sks->meters[i]); /* next time, then */
+            (void)!hsm_token_meter_new(metrics, token, &sks->meters[i]); /* else at the next tick */
     }
 }
 
@@ -98,7 +98,7 @@ refresh_credentials(void *context)
     return CREDENTIALS_S;
 }
 
-/* Fetching may take long, and a failure keeps what was good. */
+/* Fetching may take long; a failure keeps the previous list and CRL. */
 static unsigned
 refresh_trust(void *context)
 {
@@ -118,7 +118,7 @@ open_tls_key(struct sks *sks)
         st = hsm_key_find(token, config->tls_key, &sks->tls_key);
     } else {
         hsm_log(HSM_LOG_ERROR, "%s: the TLS key is in this token", config->common.token_uri);
-        st = sks_tokens_check(sks->tokens); /* it is the first */
+        st = sks_tokens_check(sks->tokens); /* the first token is this one */
     }
     if (st == HSM_OK)
         st = certs_chain_read(config->tls_chain, &sks->tls_chain);
@@ -135,7 +135,7 @@ bearer_of(const struct sks *sks)
 {
     if (sks->bearer != NULL || sks->shared == NULL || sks->config->bearer_source == NULL)
         return sks->bearer;
-    return sks->shared->bearer; /* of the start */
+    return sks->shared->bearer; /* read at the start */
 }
 
 static enum hsm_status
@@ -264,7 +264,7 @@ listen_to_callers(struct sks *sks)
     return listen_on(sks, shared->socket_address, shared->socket, true, handler);
 }
 
-/* A person renews them. */
+/* Their end is a metric because an operator has to replace them. */
 static void
 tell_anchors(const struct sks *sks)
 {
@@ -318,8 +318,8 @@ start(struct sks *sks)
     return st;
 }
 
-/* A call, a tick or an opening that is stuck in a token or a fetch uses what would be released:
- * then nothing is, and the process ends as it is. Everything durable is on disk already. */
+/* A request, a tick or the opening of a token that is stuck still uses what would be released: then
+ * the process ends without releasing anything. Everything durable is on disk already. */
 static enum hsm_status
 serve(struct sks *sks)
 {
@@ -352,7 +352,7 @@ sks_check(const struct sks_sp_config *config)
     CLEAR_AFTER(sks_close) struct sks sks = {.shared = NULL};
     enum hsm_status st = sks_open(config, &sks);
 
-    if (st == HSM_OK) /* a daemon would start without */
+    if (st == HSM_OK) /* a daemon would start with some tokens or credentials unusable */
         st = sks_tokens_check(sks.tokens);
     if (st == HSM_OK)
         st = sks_service_check(sks.service);

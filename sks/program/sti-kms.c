@@ -26,7 +26,7 @@
 #include "kms_commands.h"
 #include "options.h"
 
-#define COUNTRY "US" /* of TLS certificates, if nothing is said */
+#define COUNTRY "US" /* of TLS certificates, by default */
 
 /* ---- command line ---- */
 
@@ -237,7 +237,7 @@ kms_for(const struct arguments *arguments, enum kms_choice choice,
 {
     const struct sks_kms_hooks hooks = {.progress = kms_print};
     CLEAR_AFTER(sks_sp_config_clear) struct sks_sp_config config = {.spc = NULL};
-    DEFER(sks_kms_close) struct sks_kms *kms = NULL; /* borrows it: closed first */
+    DEFER(sks_kms_close) struct sks_kms *kms = NULL; /* borrows the configuration: closed first */
     enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 
     if (st == HSM_OK)
@@ -303,7 +303,7 @@ run_enroll(const struct arguments *arguments)
     return kms_for(arguments, KMS_EACH, refresh_trust, enroll);
 }
 
-/* List and CRL that cannot be fetched are a trouble, which is told at the end. */
+/* A failure to fetch the list or the CRL is recorded as a trouble, which find_trouble() reports. */
 static enum hsm_status
 tend(struct sks_kms *kms)
 {
@@ -311,7 +311,7 @@ tend(struct sks_kms *kms)
     return HSM_OK;
 }
 
-/* The provider's own, and everybody's. */
+/* Refuse if the provider has a trouble, or all providers have one in common. */
 static enum hsm_status
 find_trouble(struct sks_kms *kms, const char *spc, struct hsm_reason *why)
 {
@@ -353,12 +353,12 @@ struct chosen {
     const struct sks_sp_config *config;
     struct sks_catalogue *catalogue;
     int64_t id;
-    int reason; /* to revoke it */
+    int reason; /* for revocation */
 };
 
 typedef enum hsm_status credential_act(const struct chosen *chosen, struct hsm_reason *why);
 
-/* Its provider need not be configured any more. */
+/* The credential's provider need not be in the configuration any more. */
 static enum hsm_status
 lock_credential(const struct chosen *chosen, int *lock)
 {
@@ -374,7 +374,7 @@ lock_credential(const struct chosen *chosen, int *lock)
     return st;
 }
 
-/* While its provider is locked. */
+/* Run `act` while holding the lock of the credential's provider. */
 static enum hsm_status
 act_in_turn(const struct chosen *chosen, credential_act *act, struct hsm_reason *why)
 {
@@ -388,11 +388,11 @@ act_in_turn(const struct chosen *chosen, credential_act *act, struct hsm_reason 
     return st;
 }
 
-/* What stops a credential from signing is one step of the catalogue, and waits for nobody: a look
- * of `run` may take minutes.
+/* Stopping a credential from signing is a single step in the catalogue, so it need not wait for the
+ * lock, which a look of `run` may hold for minutes.
  *
  * @param at_once  done first, without the lock; NULL: nothing
- * @param act      done when no other sti-kms is at work for its provider; NULL: nothing */
+ * @param act      done while holding the lock of its provider; NULL: nothing */
 static enum hsm_status
 with_credential(const struct arguments *arguments, int reason, credential_act *at_once,
                 credential_act *act)
@@ -485,7 +485,7 @@ run_abandon(const struct arguments *arguments)
     return with_credential(arguments, 0, NULL, abandon);
 }
 
-/* Ask the CA that has issued it, with the account of the provider that has it. */
+/* Ask the CA that issued the certificate to revoke it, with the account of its provider. */
 static enum hsm_status
 ask_ca(const struct sks_sp_config *config, struct sks_kms *kms, struct sks_credential *credential,
        int reason, struct hsm_reason *why)
@@ -511,7 +511,7 @@ ask_ca(const struct sks_sp_config *config, struct sks_kms *kms, struct sks_crede
                              reason, why);
 }
 
-/* Nobody signs with it any more before anything is opened, or waited for, that might fail. */
+/* Signing stops before anything is opened or waited for that might fail. */
 static enum hsm_status
 stop_signing(const struct chosen *chosen, struct hsm_reason *why)
 {

@@ -1,4 +1,4 @@
-/* ticker.c - a thread that does something now and then. */
+/* ticker.c - a thread that calls a function periodically. */
 #define _GNU_SOURCE /* pthread_timedjoin_np */
 #include "ticker.h"
 

@@ -1,5 +1,5 @@
 /*
- * ticker.h - a thread that does something now and then, and may wait for others while it does.
+ * ticker.h - a thread that calls a function periodically; the function may block.
  */
 #ifndef STI_SKS_TICKER_H
 #define STI_SKS_TICKER_H
@@ -15,15 +15,16 @@ struct ticker { /* zeroed before it starts */
     pthread_mutex_t lock;
     pthread_cond_t stopped;
     bool stop;
-    unsigned (*tick)(void *context); /* says in how many seconds it wants to be called again */
+    unsigned (*tick)(void *context); /* returns the seconds until its next call */
     void *context;
 };
 
-/** Call it at once, and again and again. Signals are for other threads. A fault is logged. */
+/** Start the thread, which calls `tick` at once and then repeatedly, with all signals blocked. A
+ *  failure is logged. */
 enum hsm_status ticker_start(struct ticker *ticker, unsigned (*tick)(void *context), void *context);
 
-/** Waits for the tick that runs, but not for ever: false when it has not ended. One that was not
- *  started has. */
+/** Stop the thread. Waits a limited time for a running tick; false if it has not ended by then.
+ * True for a ticker that was not started. */
 bool ticker_stop(struct ticker *ticker);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * ca_fixture.h - an STI-CA on the server of pa_fixture.h, and ACME clients of other people's: raw
- * requests, well made or with one fault.
+ * ca_fixture.h - an STI-CA on the server of pa_fixture.h, and ACME clients of other parties: raw
+ * requests, correct or with one fault.
  */
 #ifndef TEST_CA_FIXTURE_H
 #define TEST_CA_FIXTURE_H
@@ -26,11 +26,11 @@ struct ca_fixture {
     struct acme_server *server;
     char authority[128]; /* "https://127.0.0.1:PORT/pa/" */
     const char *authorities[2];
-    /** Answers before the STI-CA does, when it returns true; NULL: nobody does. */
+    /** Called before the STI-CA; true: it has answered in its place. NULL: not used. */
     bool (*intercept)(struct ca_fixture *fixture, const struct acme_http_request *request,
                       struct acme_http_response *response);
     atomic_int intercepted; /* for the interceptor to count with */
-    char url[64]; /* where its STI-CA is: pa.base_url, or that of a program */
+    char url[64]; /* base URL of the STI-CA: pa.base_url, or that of a program */
     char tls_ca[4200]; /* PEM file with which a client trusts it */
     const char *headers[8]; /* "NAME: VALUE", sent with each request; NULL ends them */
 };
@@ -38,22 +38,22 @@ struct ca_fixture {
 void ca_fixture_start(struct ca_fixture *fixture);
 void ca_fixture_stop(struct ca_fixture *fixture);
 
-/** What the STI-PA publishes, below "/pa/". */
+/** Answer a request for what the STI-PA publishes below "/pa/". */
 void ca_fixture_answer_pa(struct ca_fixture *fixture, const char *path,
                           struct acme_http_response *response);
 
 /** Close server and store and open them again, as after a crash. */
 void ca_fixture_restart(struct ca_fixture *fixture);
 
-/** What the server takes for the time; starts as the real one, 0 gives that back. */
+/** Set the server's clock; initially, and with 0, it is the real time. */
 void ca_fixture_set_time(time_t now);
 time_t ca_fixture_time(void);
 
-/** One number from the store. */
+/** The number that a query of the store returns. */
 int64_t ca_fixture_count(struct ca_fixture *fixture, const char *sql);
-/** A statement without parameters. */
+/** Run a statement without parameters. */
 void ca_fixture_sql(struct ca_fixture *fixture, const char *sql);
-/** A statement whose one parameter is the id of an order: the last segment of its URL. */
+/** Run a statement whose only parameter is the id of an order: the last segment of its URL. */
 void ca_fixture_order_sql(struct ca_fixture *fixture, const char *url, const char *sql);
 
 /* ---- answers ---- */
@@ -66,36 +66,36 @@ struct got {
 };
 
 void got_clear(struct got *got);
-/** A header's value, or of several the n-th; "" when absent. Overwritten by the fourth next call.
- */
+/** The value of a header, or of the n-th header with this name; "" if absent. Valid until the
+ * fourth call after this one. */
 const char *got_header_n(const struct got *got, const char *name, int n);
 const char *got_header(const struct got *got, const char *name);
-/** A string member of the body; fails the test when it is not there. */
+/** A string member of the body; fails the test if it is absent. */
 const char *got_text(const struct got *got, const char *name);
-/** The type of the problem document without its prefix; "" when it is none. */
+/** The type of the problem document without its prefix; "" if the body is not one. */
 const char *got_problem(const struct got *got);
 
 /* ---- requests ---- */
 
-/** Any request. body NULL: none. */
+/** Send any request. body NULL: no body. */
 void ca_fetch(struct ca_fixture *fixture, const char *method, const char *path,
               const char *content_type, const char *body, struct got *got);
 
-/** The same; false when there was no answer, as from a server that has just been killed. */
+/** ca_fetch(), but false if there was no answer, as from a server that has just been killed. */
 bool ca_try_fetch(struct ca_fixture *fixture, const char *method, const char *path,
                   const char *content_type, const char *body, struct got *got);
 
-/** A client of somebody else: a software key and, once it has one, its account. */
+/** Another party's client: a software key and, once it has one, its account. */
 struct peer {
     EVP_PKEY *key;
     char kid[CA_URL_SIZE]; /* "": none yet */
 };
 
 void peer_start(struct peer *peer); /* a fresh key, no account */
-void peer_join(struct ca_fixture *fixture, struct peer *peer); /* and an account */
+void peer_join(struct ca_fixture *fixture, struct peer *peer); /* a fresh key and an account */
 void peer_stop(struct peer *peer);
 
-/** A signed request, and what may be wrong with it. */
+/** A signed request, with optional faults. */
 struct post {
     const char *path; /* or the whole URL */
     const char *payload; /* "": POST-as-GET */
@@ -108,14 +108,14 @@ struct post {
 char *peer_body(struct ca_fixture *fixture, const struct peer *peer, const struct post *post);
 void peer_post(struct ca_fixture *fixture, const struct peer *peer, const struct post *post,
                struct got *got);
-/** A good request of an account. */
+/** Send a correct request of an account. */
 void peer_send(struct ca_fixture *fixture, const struct peer *peer, const char *path,
                const char *payload, struct got *got);
 
-/** An external account binding, and what may be wrong with it. */
+/** An external account binding, with optional faults. */
 struct peer_binding {
     const char *dir; /* of acme_server_external_add() */
-    const char *kid; /* whose file has the key, too, unless key_of says otherwise */
+    const char *kid; /* its file also has the key, unless key_of names another */
     const char *key_of, *alg, *url, *nonce; /* NULL: as they should be */
     EVP_PKEY *payload_key; /* NULL: the account's */
 };
@@ -139,11 +139,11 @@ char *peer_order_payload(const char *spc);
 /** newOrder for the SPC; fails the test when it is refused. */
 void peer_order(struct ca_fixture *fixture, const struct peer *peer, const char *spc,
                 struct peer_order *order);
-/** As above, and its challenge answered. */
+/** peer_order(), and answer its challenge. */
 void peer_order_ready(struct ca_fixture *fixture, const struct peer *peer, const char *spc,
                       struct peer_order *order);
 
-/** An SPC token as the STI-PA makes it; what is NULL or 0 is as it should be. free() it. */
+/** The values of an SPC token; members that are NULL or 0 get the values that the STI-PA gives. */
 struct token_plan {
     const char *spc, *tkvalue, *fingerprint, *x5u, *jti;
     EVP_PKEY *account_key; /* whose fingerprint */
@@ -156,19 +156,19 @@ char *peer_token(struct ca_fixture *fixture, const struct token_plan *plan);
 /** {"csr": ...} of a request for the SPC (NULL: without TNAuthList); free() it. */
 char *peer_csr_payload(EVP_PKEY *key, const char *spc, bool ca);
 
-/** Such a request in PEM; free() it. */
+/** The CSR of peer_csr_payload() in PEM; free() it. */
 char *peer_csr_pem(EVP_PKEY *key, const char *spc, bool ca);
 
-/** Fails the test unless the resource has that status. */
+/** Fails the test unless the resource has this status. */
 void peer_assert_status(struct ca_fixture *fixture, const struct peer *peer, const char *url,
                         const char *status);
 
-/** finalize with a CSR for the key, as above. */
+/** finalize with a CSR for the key, as of peer_csr_payload(). */
 void peer_finalize(struct ca_fixture *fixture, const struct peer *peer,
                    const struct peer_order *order, EVP_PKEY *key, const char *spc, bool ca,
                    struct got *got);
 
-/** An order taken to its certificate, for a fresh key. */
+/** Complete an order up to its certificate, for a fresh key. */
 void peer_enrol(struct ca_fixture *fixture, const struct peer *peer, const char *spc,
                 struct peer_order *order);
 

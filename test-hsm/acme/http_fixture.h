@@ -22,11 +22,11 @@ struct http_identity {
 /* All made by http_fixture_start(). */
 extern struct http_identity http_server_id; /* 127.0.0.1 */
 extern struct http_identity http_client_id; /* subject "CN=client" */
-extern struct http_identity http_other_id; /* a root of its own: nobody trusts it */
+extern struct http_identity http_other_id; /* under another root, which is not trusted */
 extern struct certs_chain *http_anchors; /* of the first two */
 extern char http_ca_path[], http_other_ca_path[];
 
-/** A client like http_client_id whose certificate ends then: http_identity_clear() it. */
+/** A client like http_client_id with this notAfter: http_identity_clear() it. */
 void http_client_until(const char *label, time_t not_after, struct http_identity *out);
 void http_identity_clear(struct http_identity *id);
 
@@ -34,7 +34,7 @@ void http_identity_clear(struct http_identity *id);
 int http_fixture_start(void **state);
 int http_fixture_stop(void **state);
 
-/* A server on a loop in a thread of its own. */
+/* A server with its loop on a separate thread. */
 struct http_peer {
     struct acme_http_loop *loop;
     pthread_t thread;
@@ -46,19 +46,19 @@ struct http_peer {
 /** Listen with TLS on 127.0.0.1 and on a Unix socket at once; `more` gives limits and anchors. */
 void http_peer_listen(struct http_peer *peer, unsigned threads, struct acme_http_handler handler,
                       const struct acme_http_server_config *more);
-/** Serve what listens. */
+/** Run the loop on its thread. */
 void http_peer_run(struct http_peer *peer);
-/** Both. */
+/** http_peer_listen() and http_peer_run(). */
 void http_peer_start(struct http_peer *peer, unsigned threads, struct acme_http_handler handler,
                      const struct acme_http_server_config *more);
-/** Stop, wait for the end, release; what acme_http_loop_run() gave. */
+/** Stop, wait for the end, release; returns what acme_http_loop_run() returned. */
 enum hsm_status http_peer_stop(struct http_peer *peer);
 
 /** A connected socket, or -1. */
 int http_connect_unix(const struct http_peer *peer);
 int http_connect_tcp(const struct http_peer *peer);
 
-/** Write it all; what the peer does not take is dropped. */
+/** Write all octets; those that the peer does not accept are dropped. */
 void http_send(int fd, const char *text, size_t len);
 
 /**
@@ -68,7 +68,7 @@ void http_send(int fd, const char *text, size_t len);
  */
 long http_receive(int fd, char *reply, size_t size, const char *mark, size_t count, int timeout_ms);
 
-/** True if the peer closes within that time; what it sends is dropped. */
+/** True if the peer closes within this time; what it sends is dropped. */
 bool http_is_closed(int fd, int timeout_ms);
 
 #endif

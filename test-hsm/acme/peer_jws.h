@@ -1,5 +1,5 @@
 /*
- * peer_jws.h - compact JWS as other people's systems make them, well or badly.
+ * peer_jws.h - compact JWS as other parties make them, correct or not.
  */
 #ifndef TEST_PEER_JWS_H
 #define TEST_PEER_JWS_H

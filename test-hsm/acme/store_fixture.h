@@ -39,7 +39,7 @@ set_up_postgres(void **state)
     return 0;
 }
 
-/* What a test has stored. */
+/* Remove what a test has stored. */
 static void
 remove_files(void)
 {

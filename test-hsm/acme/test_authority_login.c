@@ -1,5 +1,5 @@
-/* test_authority_login.c - mirrors acme/src/authority_password.c and acme/src/limit.c: how often a
- * password may be tried, from several addresses of the loopback, and by how many at once. */
+/* test_authority_login.c - mirrors acme/src/authority_password.c and acme/src/limit.c: the limits
+ * of password attempts, from several loopback addresses and by several clients at once. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>

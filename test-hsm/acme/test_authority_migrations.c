@@ -1,5 +1,5 @@
-/* test_authority_migrations.c - mirrors acme/src/authority_migrations.c: tables from every former
- * version on, and what is found by an index. */
+/* test_authority_migrations.c - mirrors acme/src/authority_migrations.c: migration from every
+ * former version, and which queries use an index. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

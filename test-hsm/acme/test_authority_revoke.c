@@ -1,4 +1,4 @@
-/* test_authority_revoke.c - mirrors acme/src/authority_revoke.c and those of
+/* test_authority_revoke.c - mirrors acme/src/authority_revoke.c and the files of
  * authority_revoke_internal.h: who may put what on the CRL. */
 #define _GNU_SOURCE /* asprintf */
 

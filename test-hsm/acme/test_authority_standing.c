@@ -1,5 +1,5 @@
 /* test_authority_standing.c - mirrors acme/src/authority_standing.c, authority_policy.c and
- * events.c: who may have an SPC token at the moment, and what is remembered of it. */
+ * events.c: which accounts may have an SPC token now, and what is recorded about it. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <setjmp.h>

@@ -1,5 +1,4 @@
-/* test_client.c - mirrors acme/src/client.c: against our STI-CA, and against one that misbehaves.
- */
+/* test_client.c - mirrors acme/src/client.c: against our STI-CA, and a CA that misbehaves. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <setjmp.h>

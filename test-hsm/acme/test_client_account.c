@@ -1,5 +1,5 @@
-/* test_client_account.c - mirrors acme/src/client_account.c: against our STI-CA, and against one
- * that wants an external account. */
+/* test_client_account.c - mirrors acme/src/client_account.c: against our STI-CA, and a CA that
+ * requires an external account. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

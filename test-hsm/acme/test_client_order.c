@@ -1,6 +1,6 @@
 /*
  * test_client_order.c - mirrors acme/src/client_order.c, client_renewal.c and client_wait.c:
- * against a CA whose answers a test writes down, on the accounts and nonces of our STI-CA.
+ * against a CA with answers written by the test, and the accounts and nonces of our STI-CA.
  */
 #include <setjmp.h>
 #include <stdarg.h>

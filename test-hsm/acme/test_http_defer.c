@@ -1,4 +1,4 @@
-/* test_http_defer.c - mirrors acme/src/http_defer.c: what is left to do of quick calls. */
+/* test_http_defer.c - mirrors acme/src/http_defer.c: the deferred part of quick calls. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* test_http_parse.c - mirrors acme/src/http_parse.c: RFC 9112, and what is smuggled past others. */
+/* test_http_parse.c - mirrors acme/src/http_parse.c: RFC 9112, and request smuggling. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* test_http_remains.c - what passwords and tokens leave in the memory of a server: nothing. By
- * hand: with LD_BIND_NOW=1. */
+/* test_http_remains.c - passwords and tokens leave no copy in the memory of a server. When run by
+ * hand, set LD_BIND_NOW=1. */
 #define _GNU_SOURCE /* pread of large offsets */
 #include <fcntl.h>
 #include <inttypes.h>

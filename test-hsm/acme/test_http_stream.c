@@ -1,4 +1,4 @@
-/* test_http_stream.c - mirrors acme/src/http_stream.c: TLS by a token that may be away. */
+/* test_http_stream.c - mirrors acme/src/http_stream.c: TLS with a token that may be away. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /*
- * test_pebble.c - the ACME client against a server that is not ours: Debian's pebble, which refuses
- * every second nonce and wants external accounts. Skipped where it is not installed.
+ * test_pebble.c - the ACME client against another implementation: Debian's pebble, which refuses
+ * every second nonce and requires external accounts. Skipped if it is not installed.
  */
 #define _GNU_SOURCE /* asprintf */
 #include <setjmp.h>

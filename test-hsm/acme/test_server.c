@@ -1,4 +1,5 @@
-/* test_server.c - mirrors acme/src/server*.c: the STI-CA over HTTPS, with clients of others. */
+/* test_server.c - mirrors acme/src/server*.c: the STI-CA over HTTPS, with other parties' clients.
+ */
 #define _GNU_SOURCE /* asprintf */
 
 #include <setjmp.h>

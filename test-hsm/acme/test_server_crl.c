@@ -1,5 +1,5 @@
-/* test_server_crl.c - mirrors acme/src/server_crl.c: what the STI-PA revokes without our request.
- */
+/* test_server_crl.c - mirrors acme/src/server_crl.c: certificates that the STI-PA revokes without a
+ * request of the STI-CA. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,4 @@
-/* test_server_limit.c - mirrors acme/src/server_limit.c: nonces of an address, requests of an
- * account.
+/* test_server_limit.c - mirrors acme/src/server_limit.c: nonces per address, requests per account.
  */
 #define _GNU_SOURCE /* asprintf */
 

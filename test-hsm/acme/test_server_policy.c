@@ -1,5 +1,5 @@
 /*
- * test_server_policy.c - what an operator may switch on: mirrors acme/src/server_external.c,
+ * test_server_policy.c - what an operator can enable: mirrors acme/src/server_external.c,
  * server_terms.c, server_limit.c, server_renewal.c and server_chain.c.
  */
 #define _GNU_SOURCE /* asprintf, strptime, timegm */

@@ -1,4 +1,4 @@
-/* test_server_races.c - what another request, process or operator did since a request was
+/* test_server_races.c - changes by another request, process or operator after a request was
  * authenticated. */
 #define _GNU_SOURCE /* asprintf */
 

@@ -1,5 +1,5 @@
-/* test_server_revoke.c - mirrors acme/src/server_revoke.c: revokeCert, and an STI-PA that is there
- * or not. */
+/* test_server_revoke.c - mirrors acme/src/server_revoke.c: revokeCert, with the STI-PA reachable or
+ * not. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <setjmp.h>

@@ -1,6 +1,5 @@
-/* test_server_routes.c - mirrors acme/src/server_routes.c: what hangs on others keeps nobody
- * waiting.
- */
+/* test_server_routes.c - mirrors acme/src/server_routes.c: requests that depend on other servers do
+ * not delay the rest. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <arpa/inet.h>

@@ -1,5 +1,5 @@
-/* test_server_upkeep.c - mirrors acme/src/server_upkeep.c: what has expired goes, in bounded steps
- * and by one process. */
+/* test_server_upkeep.c - mirrors acme/src/server_upkeep.c: expired rows are deleted in bounded
+ * steps and by one process. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* test_server_web.c - mirrors acme/src/server_web*.c: the web pages as a browser asks for them. */
+/* test_server_web.c - mirrors acme/src/server_web*.c: the web pages as a browser requests them. */
 #define _GNU_SOURCE /* asprintf, strcasestr */
 
 #include <ctype.h>

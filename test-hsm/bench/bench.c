@@ -40,7 +40,7 @@ seconds(struct bench_side side, size_t times)
     return (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
 }
 
-/* How many runs take about ROUND_S; a warm-up by the way. */
+/* The number of runs that take about ROUND_S; also warms up. */
 static size_t
 calibrate(struct bench_side side)
 {
@@ -106,7 +106,7 @@ bench_at_least(const char *group, const char *name, const char *unit, double at_
     print_row(group, name, unit, ">=", at_least, values, count);
 }
 
-/* Time of one of ours by time of one of raw, for each round. */
+/* The time of our operation divided by the time of the raw one, for each round. */
 static void
 measure(const char *group, const char *name, struct bench_side ours, struct bench_side raw,
         double shares[BENCH_ROUNDS])

@@ -1,7 +1,7 @@
 /*
  * bench.h - ratios that hold on a noisy machine.
  *
- * Ours and the raw operation it is built on run in turn, in one process, over
+ * Our operation and the raw one it is built on run in turn, in one process, over
  * several rounds; a row is the median of the rounds' ratios. Rows go to stdout
  * as JSON lines, progress to stderr.
  */
@@ -19,7 +19,7 @@ struct bench_side {
 };
 
 /**
- * Rate of ours divided by rate of raw.
+ * Rate of our operation divided by the rate of the raw one.
  *
  * @param at_least  the goal for the median
  */
@@ -27,23 +27,23 @@ void bench_ratio(const char *group, const char *name, double at_least, struct be
                  struct bench_side raw);
 
 /**
- * Time of one of ours divided by the time of one of raw.
+ * Time of one of our operations divided by the time of a raw one.
  *
  * @param at_most  the goal for the median
  */
 void bench_share(const char *group, const char *name, double at_most, struct bench_side ours,
                  struct bench_side raw);
 
-/** A number of its own unit, from rounds of the caller's: the median of `count` values. */
+/** A row in another unit: the median of `count` values, each from a round of the caller. */
 void bench_at_most(const char *group, const char *name, const char *unit, double at_most,
                    double *values, size_t count);
 void bench_at_least(const char *group, const char *name, const char *unit, double at_least,
                     double *values, size_t count);
 
-/** Whether main() was given the name of that part, or none at all. */
+/** True if the command line names this part, or no part. */
 bool bench_is_wanted(const char *part, int argc, char **argv);
 
-/** End the program with a message when a bench cannot go on. */
+/** Unless `good`, end the program with a message. */
 void bench_check(int good, const char *what);
 
 /** Sorts the values. */

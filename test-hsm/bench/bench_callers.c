@@ -37,7 +37,7 @@ call_times(void *argument)
 {
     const struct caller *caller = argument;
 
-    /* A service's threads are not new: what the first call makes is there. */
+    /* A service's threads are not new: make what a thread's first call makes. */
     bench_callers_call(caller->all, caller->index);
     pthread_barrier_wait(&caller->all->ready);
     for (size_t i = 0; i < caller->times; i++) {

@@ -13,7 +13,7 @@
 #include "bench_raw.h"
 
 #define BENCH_TOKEN "bench"
-/** verify_every of the tokens: what a verification costs is no cost of the layer. */
+/** verify_every of the tokens: the cost of verification is not measured. */
 #define BENCH_NEVER 1000000000
 
 /** Callers on threads of their own, ours or raw; BENCH_RAW_SESSIONS_MAX at most. */
@@ -26,11 +26,11 @@ struct bench_callers {
     pthread_barrier_t ready;
 };
 
-/** One call, of the caller with that index. bench_open() was called before. */
+/** One call of the caller with this index. Only after bench_open(). */
 void bench_callers_call(const struct bench_callers *all, unsigned index);
 
-/** So many calls of each. Microseconds from when all are ready until the last one is; to start the
- *  threads does not count. */
+/** Let each caller make `times_each` calls. Returns the microseconds from when all are ready until
+ *  the last call has ended, without the start of the threads. */
 double bench_callers_run(struct bench_callers *all, size_t times_each);
 
 /** Open BENCH_TOKEN of a module, and find its key `signer`, or make it. */

@@ -19,7 +19,7 @@
 
 #define CRL_URL  "https://pa.example/download/v1/crl"
 #define A_DAY    86400
-#define CHAINS   10000 /* that a verifier meets in turn */
+#define CHAINS   10000 /* used by a verifier in turn */
 #define ROOM     20000 /* for verdicts, as sti-sks has (SKS_TRUST_VERDICTS) */
 #define ASKED    4096 /* certificates that the CRL is asked about, every second one listed */
 #define SERIAL   16 /* octets */
@@ -175,8 +175,8 @@ sign_verified(void *context, size_t times)
                     "hsm_key_sign_verified");
 }
 
-/* Beside the signature: the lint; and for who wants an X509, OpenSSL's decoder, which reads a key.
- */
+/* Besides the signature this includes the lint and, for callers that need an X509, OpenSSL's
+ * decoder, which reads a key. */
 static void
 bench_issue(void)
 {
@@ -191,7 +191,7 @@ bench_issue(void)
 
 /* -- paths and verdicts ------------------------------------------------------------------------ */
 
-/* A signature, its digest and the key, parsed: nothing is left to do but to verify. */
+/* A signature, its digest and the parsed key: only the verification is left. */
 struct raw_verify {
     EVP_PKEY_CTX *ctx;
     uint8_t digest[32];
@@ -240,7 +240,7 @@ verify_path(void *context, size_t times)
     }
 }
 
-/* As it is done where the store is kept. */
+/* As in a program that keeps the store. */
 static void
 verify_by_openssl(void *context, size_t times)
 {

@@ -1,6 +1,6 @@
 /*
- * bench_enrol.h - ACME clients that cost little: what a certificate needs of a client is made
- * before, its connection is kept, and of an answer only what the next request needs is looked at.
+ * bench_enrol.h - ACME clients that cost little: keys and CSRs are made in advance, the connection
+ * is kept, and only what the next request needs is read from an answer.
  */
 #ifndef BENCH_ENROL_H
 #define BENCH_ENROL_H
@@ -17,14 +17,14 @@ struct bench_order {
 /** An account, a connection to its STI-CA, and the nonce of the last answer. */
 struct bench_client;
 
-/** Account for a fresh key, as other people's clients make it. Aborts if it cannot. */
+/** Make an account for a fresh key, as other parties' clients do. Aborts if it cannot. */
 struct bench_client *bench_client_new(struct ca_fixture *ca);
 void bench_client_free(struct bench_client *client);
 
-/** Connect anew and ask for a nonce. */
+/** Connect again and request a nonce. */
 void bench_client_connect(struct bench_client *client);
 
-/** For the account of that client; bench_order_clear() it. */
+/** Prepare an order for the account of this client; bench_order_clear() it. */
 void bench_order_prepare(struct bench_client *client, struct bench_order *order);
 void bench_order_clear(struct bench_order *order);
 

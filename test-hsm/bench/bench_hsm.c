@@ -146,7 +146,8 @@ fairness(enum hsm_route route)
     hsm_token_close(token);
 }
 
-/* Of one caller in this thread; the processor's time, because others want the processor, too. */
+/* Processor time per call of one caller in this thread; wall-clock time would include other
+ * programs. */
 static double
 processor_us(const struct bench_callers *callers, size_t times)
 {
@@ -159,7 +160,7 @@ processor_us(const struct bench_callers *callers, size_t times)
     return (double)(end.tv_sec - begin.tv_sec) * 1e6 + (double)(end.tv_nsec - begin.tv_nsec) / 1e3;
 }
 
-/* The token answers at once, so what is more than raw is the layer's. */
+/* The token answers at once, so the excess over raw is the layer's cost. */
 static void
 own_cost(enum hsm_route route, double at_most_us)
 {
@@ -194,7 +195,7 @@ own_cost(enum hsm_route route, double at_most_us)
     hsm_token_close(token);
 }
 
-/* Of this thread; malloc() and its like are ours, in front of the C library's. */
+/* Allocations of this thread, counted by our own malloc() etc., which call the C library's. */
 static _Thread_local unsigned long allocated;
 
 void *__libc_malloc(size_t size);
@@ -385,7 +386,7 @@ raw_find_by_id(CK_BYTE *id, size_t id_len)
                 "a raw search");
 }
 
-/* In a process of its own: a module loads its objects once. Microseconds. */
+/* Microseconds. In a separate process, as a module loads its objects only once. */
 static double
 time_of_finding(const char *uri, CK_BYTE *id, size_t id_len)
 {
@@ -468,7 +469,7 @@ at_once(void)
     fault("reset");
 }
 
-/* Of each caller: a turn is long beside its beginning, where all calls come at the same time. */
+/* Calls of each caller: a turn is long compared with its start, when all calls come at once. */
 #define AT_A_DISTANCE 1200
 
 static void

@@ -1,6 +1,6 @@
 /*
- * bench_issue.h - certificates and SPC tokens over HTTPS, beside the signatures and the durable
- * writes in them.
+ * bench_issue.h - certificates and SPC tokens over HTTPS, compared with the signatures and durable
+ * writes that they need.
  */
 #ifndef BENCH_ISSUE_H
 #define BENCH_ISSUE_H

@@ -111,7 +111,7 @@ end_call(struct run *run, struct caller *caller)
         load->latencies_us[out->latencies++] = bench_now_us() - caller->begun_us;
 }
 
-/* Who asks the kernel without a break holds the lock that the server's write() needs. */
+/* Polling the kernel without a break would hold the lock that the server's write() needs. */
 static void
 rest(void)
 {
@@ -121,7 +121,7 @@ rest(void)
         continue;
 }
 
-/* Answers that are there; who has one calls again at once, if `again`. */
+/* Read the answers that have arrived; with `again` their callers send the next request at once. */
 static void
 take_answers(struct run *run, bool again)
 {
@@ -150,7 +150,7 @@ take_turn(struct run *run)
     return &run->callers[run->next];
 }
 
-/* Requests whose time has come, as far as there are callers for them. */
+/* Send the requests that are due, as far as callers are free. */
 static void
 begin_due(struct run *run)
 {

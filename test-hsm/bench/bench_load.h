@@ -1,11 +1,11 @@
 /*
  * bench_load.h - callers of an HTTP server: requests on connections that are kept.
  *
- * One thread plays all callers, and polls: it never sleeps while the load runs. A caller that
- * sleeps would have to be woken by the server's write(), and to wake a virtual core that has halted
- * costs whoever does it 15 to 20 us - more than all else that the server does for a call but sign.
- * Callers on other machines cost a server none of that. A timer that has to wake somebody is late
- * by as much, too. So this wants a core of its own.
+ * One thread plays all callers, and polls: it never sleeps while the load runs. The server's
+ * write() would have to wake a sleeping caller, and waking a halted virtual core costs the writer
+ * 15 to 20 us, which is more than anything else in a call except the signature. Callers on other
+ * machines do not cost a server that. A timer would be late by as much, too. So this needs a
+ * dedicated core.
  */
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H
@@ -24,7 +24,7 @@ struct bench_load {
      * connection waits for its answer has waited since then. 0: as fast as they are answered. */
     double per_s;
     double seconds;
-    pid_t server; /* whose processor time is told; 0: nobody's */
+    pid_t server; /* process whose processor time is measured; 0: not measured */
     double *latencies_us; /* NULL, or room for `latencies_max` */
     size_t latencies_max;
 };
@@ -37,11 +37,11 @@ struct bench_loaded {
     size_t latencies; /* how many were kept */
 };
 
-/** Aborts the program when an answer is no 200. */
+/** Run the load. Aborts the program if an answer is not 200. */
 void bench_load(const struct bench_load *load, struct bench_loaded *out);
 
-/** Poll until there is something to read, as the thread that plays callers does: so what is
- *  compared with a load has the same neighbour. */
+/** Poll until there is something to read, like the thread that plays callers, so that what is
+ *  compared with a load runs under the same conditions. */
 void bench_load_wait(int fd);
 
 #endif

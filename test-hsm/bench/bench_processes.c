@@ -47,7 +47,7 @@ struct workers {
     void (*prepare)(unsigned index); /* called in each, first; NULL: nothing to do */
 };
 
-/* Sign for a turn whenever told to, and say how often. */
+/* Sign for a turn on each command, and report the number of signatures. */
 static void
 obey(struct bench_callers *callers, int to)
 {
@@ -78,7 +78,7 @@ begin_worker(const struct workers *workers, unsigned index, struct bench_process
     close(to);
 }
 
-/* In a process of its own, too: nobody forks with a token open. */
+/* Also in a separate process: no process forks with a token open. */
 static void
 begin_raw(struct bench_process *out)
 {

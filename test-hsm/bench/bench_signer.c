@@ -1,4 +1,4 @@
-/* bench_signer.c - processes that do nothing but C_Sign, whenever they are told to. */
+/* bench_signer.c - processes that do nothing but C_Sign, on command. */
 #include "bench_signer.h"
 
 #include <pthread.h>
@@ -10,7 +10,7 @@
 
 #define LATENCIES 50000 /* of a turn */
 
-/** What a process is told. */
+/** A command to a process. */
 struct command {
     double seconds; /* of a turn */
     double share; /* at even distances, of what it can; 0: as fast as it can */

@@ -410,7 +410,7 @@ throughput(void)
     throughput_of("calls/s of 2 workers / C_Sign of 2 processes", WORKERS_MAX);
 }
 
-/* At 70 % of what the server has just shown that it can. */
+/* At 70 % of the rate that the server has just reached. */
 static double
 tail_of_turn(void)
 {
@@ -656,7 +656,7 @@ fairness(void)
     bench_at_most("sks", name, "ratio", 2, ratios, ROUNDS);
 }
 
-/* bench_sks [PART ...]; who adds the fault module is a process of its own. */
+/* bench_sks [PART ...]; a part that adds the fault module is a separate process. */
 static const struct part {
     const char *name;
     void (*run)(void);

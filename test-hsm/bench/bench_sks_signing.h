@@ -4,8 +4,8 @@
 #ifndef BENCH_SKS_SIGNING_H
 #define BENCH_SKS_SIGNING_H
 
-/** Its rows, or those of the parts that main() was asked for. Everything that opens a token is a
- *  process of its own. */
+/** All rows, or those of the parts named on the command line. Whatever opens a token runs in a
+ *  separate process. */
 void bench_signing(int argc, char **argv);
 
 #endif

@@ -192,7 +192,7 @@ ms_now(void)
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
-/* The chains are there, no verdict on them is: their paths are found and verified. */
+/* The chains are cached, verdicts on them are not: their paths are found and verified. */
 static void
 measure_paths(struct raw *raw)
 {

@@ -2,7 +2,7 @@
 #ifndef BENCH_SKS_VERIFY_H
 #define BENCH_SKS_VERIFY_H
 
-/** All rows, in an ecosystem of its own. */
+/** All rows, in a new ecosystem. */
 void bench_sks_verify(void);
 
 #endif

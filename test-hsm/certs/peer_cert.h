@@ -1,6 +1,6 @@
 /*
- * peer_cert.h - certificates of other people's systems: read from test-hsm/data, or made here
- * with OpenSSL and keys in memory, rules broken on purpose.
+ * peer_cert.h - certificates of other parties: read from test-hsm/data, or made here with OpenSSL
+ * and keys in memory, where they may break rules on purpose.
  */
 #ifndef TEST_PEER_CERT_H
 #define TEST_PEER_CERT_H
@@ -108,7 +108,7 @@ peer_cert(const struct peer_spec *spec)
     return cert;
 }
 
-/** Another serial number, "-80" for a negative one, and the signature again. */
+/** Set the serial number ("-80": a negative one) and sign again. */
 static inline void
 peer_set_serial(X509 *cert, const char *hex, EVP_PKEY *issuer_key)
 {

@@ -1,6 +1,6 @@
 /*
- * test_lint_names.c - the lint against an independent one: real certificates with what that one
- * finds in them, under the table of lint_names.tsv.
+ * test_lint_names.c - the lint compared with an independent one: real certificates and the findings
+ * of the other lint, mapped by the table in lint_names.tsv.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,9 +1,9 @@
 /*
- * test_lint_rules.c - mirrors certs/src/lint_rules.c: each rule with a certificate that keeps it
- * and one that breaks it.
+ * test_lint_rules.c - mirrors certs/src/lint_rules.c: each rule with a certificate that obeys it
+ * and one that violates it.
  *
- * The certificates are other people's, with keys in memory: a chain of root,
- * intermediate and end entity that keeps every rule, changed in one point.
+ * The certificates play those of other parties, with keys in memory: a chain of root,
+ * intermediate and end entity that obeys every rule, changed in one respect.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /*
  * test_path_agreement.c - `openssl verify` and GnuTLS `certtool --verify` on the chains that
- * test_path.c judges, and on production certificates. docs/PATHS.md explains what differs.
+ * test_path.c judges, and on production certificates. docs/PATHS.md explains the differences.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /*
- * conformance.h - the rules that test_conformance.c walks through.
+ * conformance.h - the rules that test_conformance.c checks.
  */
 #ifndef TEST_CONFORMANCE_H
 #define TEST_CONFORMANCE_H
@@ -12,29 +12,29 @@
 enum rule_signer {
     BY_ACCOUNT,
     BY_STRANGER, /* another account */
-    BY_NEW_KEY, /* one that has no account */
+    BY_NEW_KEY, /* a key that has no account */
 };
 
-/** What a section wants, the request that asks for it, and the answer. */
+/** A requirement of a section, the request that tests it, and the expected answer. */
 struct rule {
     const char *rfc, *section;
     const char *must; /* the request, in words; the rule's name */
 
     /* A request; or check, with its answer in words. */
-    const char *path; /* "@order" and the like stand for what the test has made */
+    const char *path; /* "@order" and similar stand for the URLs of what the test has made */
     const char *method; /* NULL: a signed POST */
     const char *payload, *content_type, *alg, *url, *nonce, *kid;
     const char *header; /* JSON: members that replace or join those of the protected header */
     enum rule_signer signer;
     bool no_nonce, with_jwk, without_key, break_signature;
-    const char *as; /* the STI-PA is asked, as this account; "": as nobody; NULL: the STI-CA is */
+    const char *as; /* an account of the STI-PA, or "": sent to the STI-PA; NULL: to the STI-CA */
 
     int status;
     const char *problem; /* NULL: no refusal */
     const char *headers[RULE_HEADERS]; /* "Name" or "Name: part of its value" */
-    const char *member; /* that the answer has */
+    const char *member; /* a member that the answer must have */
 
-    void (*configure)(void); /* the operator's settings for this rule; NULL: as they are */
+    void (*configure)(void); /* makes the operator's settings for this rule; NULL: no change */
     void (*check)(void);
     const char *answer;
 };
@@ -105,14 +105,14 @@ void conformance_reason_is_one_of_the_list(void);
 void conformance_renewal_window_has_a_length(void);
 void conformance_certificate_is_replaced_once(void);
 
-/* conformance_pa.c: the STI-PA beside the STI-CA, on the same server. */
+/* conformance_pa.c: the STI-PA on the same server as the STI-CA. */
 
 struct ca_fixture;
 struct got;
 
 void conformance_pa_start(struct ca_fixture *ca);
 void conformance_pa_stop(void);
-/** A request to it, as the account `as`; "": as nobody. */
+/** Send a request to the STI-PA as the account `as`; "": without credentials. */
 void conformance_pa_ask(const char *as, const char *method, const char *path,
                         const char *content_type, const char *payload, struct got *got);
 

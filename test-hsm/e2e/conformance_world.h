@@ -1,5 +1,5 @@
 /*
- * conformance_world.h - what the checks of all files share: a running STI-CA, and who asks it.
+ * conformance_world.h - what the checks of all files share: a running STI-CA and its clients.
  */
 #ifndef TEST_CONFORMANCE_WORLD_H
 #define TEST_CONFORMANCE_WORLD_H
@@ -16,7 +16,7 @@ struct conformance_world {
 
 extern struct conformance_world world;
 
-/** problem "": none */
+/** @param problem  "": no problem document */
 void assert_got(const struct got *got, int status, const char *problem);
 
 #endif

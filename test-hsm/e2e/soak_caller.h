@@ -1,6 +1,6 @@
 /*
- * soak_caller.h - a SIP proxy that asks a STI-AS and a STI-VS, and asks again when a connection
- * breaks; what became of its calls.
+ * soak_caller.h - a SIP proxy that sends requests to a STI-AS and a STI-VS, retries if a connection
+ * breaks, and counts the outcomes.
  */
 #ifndef TEST_SOAK_CALLER_H
 #define TEST_SOAK_CALLER_H
@@ -15,8 +15,8 @@ struct soak_tally {
     atomic_uint calls; /* signed and verified */
     atomic_uint broken; /* connections without an answer */
     atomic_uint unavailable; /* answers 503 */
-    atomic_uint lost; /* calls that had no answer in their time, however often asked */
-    atomic_uint without_signature; /* successes that have none */
+    atomic_uint lost; /* calls without an answer in time, despite retries */
+    atomic_uint without_signature; /* successes without a signature */
     atomic_uint wrong; /* verdicts */
 };
 
@@ -24,7 +24,7 @@ struct soak_tally {
 bool soak_sign(const char *socket, struct soak_tally *tally, const char *orig, time_t now,
                char identity[SOAK_IDENTITY_MAX]);
 
-/** Have it verified; any verdict but this one is wrong. */
+/** Have it verified; any other verdict is counted as wrong. */
 void soak_verify(const char *socket, struct soak_tally *tally, const char *orig, time_t now,
                  const char *identity, const char *verstat);
 

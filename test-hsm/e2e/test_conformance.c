@@ -1,6 +1,6 @@
 /*
  * test_conformance.c - RFC 8555, 9447, 9448 and 9773, section by section: what an STI-CA or STI-PA
- * can get wrong, the request that asks for it, and the answer that has to come.
+ * can get wrong, the request that tests it, and the expected answer.
  *
  * --table prints docs/CONFORMANCE.md, which scripts/conformance writes.
  */

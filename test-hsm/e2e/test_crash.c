@@ -2,7 +2,7 @@
  * test_crash.c - sti-ca as several processes on one store: what they must agree on, and what must
  * not be lost or doubled when they are killed at any moment.
  *
- * STI_CRASH_KILLS: how many times (20 when it is not set).
+ * STI_CRASH_KILLS: how many times (default 20).
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /*
- * test_instances.c - two instances of sti-ca on one PostgreSQL behind a balancer, which are killed
- * while clients enrol: they are one CA, and nothing is lost or doubled.
+ * test_instances.c - two instances of sti-ca on one PostgreSQL behind a load balancer, which are
+ * killed while clients enrol: they act as one CA, and nothing is lost or doubled.
  *
- * STI_INSTANCE_KILLS: how many times (4 when it is not set); clients enrol so much longer.
+ * STI_INSTANCE_KILLS: how many times (default 4); the clients' orders increase in proportion.
  */
 #define _GNU_SOURCE /* accept4 */
 #include <setjmp.h>

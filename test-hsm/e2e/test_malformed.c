@@ -1,9 +1,8 @@
 /*
- * test_malformed.c - real requests to the STI-CA and the STI-PA with something wrong in them, in
- * their JSON, their JWS, their octets or their HTTP: each gets an answer that blames the client,
- * and costs no memory.
+ * test_malformed.c - real requests to the STI-CA and the STI-PA with a fault in their JSON, JWS,
+ * octets or HTTP: each gets a client error, and leaks no memory.
  *
- * STI_MALFORMED_REQUESTS: how many (3000 when it is not set); STI_MALFORMED_SEED: which.
+ * STI_MALFORMED_REQUESTS: how many (default 3000); STI_MALFORMED_SEED: the seed that selects them.
  */
 #define _GNU_SOURCE /* asprintf, mallinfo2 */
 

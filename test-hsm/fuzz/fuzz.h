@@ -23,7 +23,7 @@ fuzz_text(const uint8_t *data, size_t len)
     return text;
 }
 
-/** A property of our own code that an input disproved. */
+/** Abort if a property of our code does not hold for an input. */
 static inline void
 fuzz_assert(int holds)
 {

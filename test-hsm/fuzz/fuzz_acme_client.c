@@ -1,6 +1,7 @@
 /*
- * fuzz_acme_client.c - what a CA says to the ACME client: directory, order, authorization, problem,
- * renewalInfo, Retry-After, Link. The parsers have no public header; each sees every input.
+ * fuzz_acme_client.c - answers of a CA to the ACME client: directory, order, authorization,
+ * problem, renewalInfo, Retry-After, Link. The parsers have no public header; each sees every
+ * input.
  */
 #include <client_internal.h>
 #include <link_internal.h>
@@ -32,7 +33,7 @@ check_order(const json_t *object)
 
     (void)acme_order_is_for(object, wanted, 1);
     if (st != HSM_OK) {
-        fuzz_assert(why.text[0] != '\0'); /* nobody is refused without a reason */
+        fuzz_assert(why.text[0] != '\0'); /* no refusal without a reason */
         return;
     }
     fuzz_assert(order.status != ACME_ORDER_INVALID);

@@ -1,4 +1,4 @@
-/* fuzz_audit_encoding.c - private keys looked for in any octets. */
+/* fuzz_audit_encoding.c - the search for private keys in arbitrary octets. */
 #include "audit_internal.h"
 #include "fuzz.h"
 

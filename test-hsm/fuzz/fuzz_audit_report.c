@@ -1,4 +1,5 @@
-/* fuzz_audit_report.c - a signed report, and what is behind its signature: schema, text, HTML. */
+/* fuzz_audit_report.c - a signed report, and what follows its signature check: schema, text, HTML.
+ */
 #define _GNU_SOURCE /* open_memstream */
 #include <stdio.h>
 
@@ -8,7 +9,7 @@
 #include "audit_report_internal.h"
 #include "fuzz.h"
 
-/* Printable, and where it is HTML no tag is from the report. */
+/* The output is printable; in HTML no tag comes from the report. */
 static void
 print_as(const json_t *report, void (*print)(const json_t *report, FILE *out), int html)
 {

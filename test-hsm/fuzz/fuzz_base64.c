@@ -1,4 +1,4 @@
-/* fuzz_base64.c - base64url: what is accepted strictly encodes back to the same text. */
+/* fuzz_base64.c - base64url: strictly accepted text encodes back to the same text. */
 #include <acme/base64url.h>
 
 #include "fuzz.h"

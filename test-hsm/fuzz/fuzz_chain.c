@@ -8,7 +8,7 @@
 
 #define NOW ((time_t)1768478400)
 
-/* Up to the last certificate, by the widest policy: a good path has what is promised of it. */
+/* To the last certificate, under the widest policy: a valid path has the promised properties. */
 static void
 look_for_path(const struct certs_chain *chain)
 {

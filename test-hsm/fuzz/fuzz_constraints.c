@@ -1,5 +1,5 @@
-/* fuzz_constraints.c - claim constraints: what is read can be made again to the same octets. The
- * first octet chooses the form. */
+/* fuzz_constraints.c - claim constraints: parsed constraints encode to the same octets. The first
+ * octet selects the form. */
 #include <certs/constraints.h>
 
 #include "fuzz.h"

@@ -1,4 +1,4 @@
-/* fuzz_form.c - the body of a form, and its values in a page: none becomes markup. */
+/* fuzz_form.c - the body of a form, and its values in a page: no value becomes markup. */
 #include "form_internal.h"
 #include "fuzz.h"
 #include "html_internal.h"

@@ -1,5 +1,5 @@
-/* fuzz_http_request.c - octets of HTTP connections: in one piece and in others they say the same.
- */
+/* fuzz_http_request.c - octets of HTTP connections: parsed at once and in pieces, the result is the
+ * same. */
 #include "fuzz.h"
 #include "http_internal.h"
 

@@ -1,10 +1,10 @@
-/* fuzz_journal.c - checkpoints and proofs: what is accepted as a checkpoint is written the same. */
+/* fuzz_journal.c - checkpoints and proofs: an accepted checkpoint is written as the same text. */
 #include <hsm/es256.h>
 #include <hsm/journal.h>
 
 #include "fuzz.h"
 
-/* The generator of P-256 (FIPS 186-4 D.1.2.3): anybody's public key, and nobody's. */
+/* The generator of P-256 (FIPS 186-4 D.1.2.3), as a public key that no signer has. */
 static const uint8_t point[HSM_P256_POINT_LEN] = {
     0x04, 0x6b, 0x17, 0xd1, 0xf2, 0xe1, 0x2c, 0x42, 0x47, 0xf8, 0xbc, 0xe6, 0xe5,
     0x63, 0xa4, 0x40, 0xf2, 0x77, 0x03, 0x7d, 0x81, 0x2d, 0xeb, 0x33, 0xa0, 0xf4,

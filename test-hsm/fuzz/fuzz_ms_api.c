@@ -1,8 +1,8 @@
 /*
  * fuzz_ms_api.c - bodies of the signing and verification API.
  *
- * The parsers have no public header, as nobody outside the service calls them; strangers reach
- * them through it, so they are fuzzed by themselves.
+ * The parsers have no public header, as only the service calls them. Untrusted input reaches them
+ * through it, so they are fuzzed separately.
  */
 #include <ms_api_signing_internal.h>
 #include <ms_api_verification_internal.h>
@@ -18,7 +18,8 @@ static const struct sks_dial_plan plan = {.country_code = "1",
                                           .international_prefix = "011",
                                           .national_digits = 10};
 
-/* What may be signed is canonical (RFC 8225 section 9): parsed and written again it is the same. */
+/* A payload to be signed is canonical (RFC 8225 section 9): parsed and written again, it is the
+ * same. */
 static void
 check_payload(const struct sks_claims *claims)
 {

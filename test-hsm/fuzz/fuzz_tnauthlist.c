@@ -1,4 +1,4 @@
-/* fuzz_tnauthlist.c - TNAuthLists: the DER of an accepted list is accepted, and the same list. */
+/* fuzz_tnauthlist.c - TNAuthLists: the DER of an accepted list is accepted as the same list. */
 #include <certs/tnauthlist.h>
 
 #include "fuzz.h"

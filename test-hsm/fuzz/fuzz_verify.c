@@ -1,14 +1,14 @@
 /*
- * fuzz_verify.c - Identity headers, one a line, judged together; and whether the call that has them
- * may be diverted.
+ * fuzz_verify.c - Identity headers, one per line, judged together; and whether a call with these
+ * headers may be diverted.
  *
  * A line is one of these; what is not JSON may be so on purpose:
  *     PPT{..payload..}            a PASSporT of that type
  *     {..header..}{..payload..}   a PASSporT with that header
  *     anything without a brace    the header field value itself
- * They are encoded here, so that what is changed is JSON, and "@" in a payload is the PASSporT of
- * the line before: what a div-o has in its opt. Every x5u serves a chain without certificates:
- * nothing is valid, and everything before the certificate is judged.
+ * They are encoded here, so that the fuzzer changes JSON. "@" in a payload stands for the PASSporT
+ * of the previous line, for the opt of a div-o. Every x5u serves a chain without certificates:
+ * nothing is valid, and everything up to the certificate is judged.
  */
 #define _GNU_SOURCE /* asprintf */
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /*
- * fuzz_x5u.c - what a stranger's repository is and says: the URL in the first line, Cache-Control
- * in the second, then the body.
+ * fuzz_x5u.c - an untrusted repository: the URL in the first line, Cache-Control in the second,
+ * then the body.
  */
 #include <x5u_internal.h>
 

@@ -1,5 +1,5 @@
 /*
- * audit_fixture.h - reports looked into, and certificates for keys of a token.
+ * audit_fixture.h - checks of audit reports, and certificates for keys of a token.
  */
 #ifndef TEST_AUDIT_FIXTURE_H
 #define TEST_AUDIT_FIXTURE_H
@@ -20,21 +20,21 @@
 /** A certificate for a public key, by an issuer in memory; returns its length, OPENSSL_free(). */
 size_t audit_certificate_der(EVP_PKEY *public_key, uint8_t **der);
 
-/** The same, added to a PEM file. */
+/** Append such a certificate to a PEM file. */
 void audit_certificate_file(const char *path, EVP_PKEY *public_key);
 
-/** What the token says of the one private key of that label. */
+/** The attributes of the only private key with this label. */
 struct hsm_key_info audit_info_of(struct hsm_token *token, const char *label);
 
 EVP_PKEY *audit_public_of(struct hsm_token *token, const char *label);
 
-/** Statements of an id (NULL: any) with a verdict. */
+/** The number of statements with this id (NULL: any) and verdict. */
 size_t audit_count(const json_t *report, const char *id, const char *verdict);
 
-/** Every finding has this id, and there is one; NULL: there is none. */
+/** Assert that there are findings and that all have this id; NULL: that there are no findings. */
 void audit_assert_findings(const json_t *report, const char *id);
 
-/** Of what has this label, the statement with this id has this verdict. */
+/** Assert that for the object with this label the statement with this id has this verdict. */
 void audit_assert_verdict(const json_t *report, const char *label, const char *id,
                           const char *verdict);
 

@@ -1,8 +1,8 @@
 /*
- * fault_token.h - tokens in SoftHSM with the fault module in front, through its list of functions.
+ * fault_token.h - tokens in SoftHSM behind the fault module, used through its function list.
  *
- * Two tokens, "shelf" with the keys "alpha" and "beta", and "other" with none; both are told apart
- * by their labels, and have the PIN of softhsm.h.
+ * There are two tokens, "shelf" with the keys "alpha" and "beta", and "other" without keys. They
+ * are distinguished by their labels, and have the PIN of softhsm.h.
  */
 #ifndef TEST_FAULT_TOKEN_H
 #define TEST_FAULT_TOKEN_H
@@ -32,7 +32,7 @@ struct p11_token {
 extern CK_FUNCTION_LIST *p11;
 extern CK_BYTE p11_digest[P11_DIGEST_LEN]; /* what the functions below sign */
 
-/* Fixtures of cmocka: both tokens and keys; "shelf" with a session, logged in, nothing told. */
+/* cmocka fixtures: both tokens and keys; a session with "shelf", logged in, without any faults. */
 
 int p11_group_start(void **state);
 int p11_group_stop(void **state);
@@ -43,38 +43,38 @@ int p11_token_close(void **state);
 
 CK_RV p11_initialize(void);
 
-/** CKR_OK, or what the look for the token failed with. */
+/** Find the token's slot; returns CKR_OK or the failure of the search. */
 CK_RV p11_find_slot(const char *label, CK_SLOT_ID *out);
 
-/** Read-write. */
+/** Open a read-write session. */
 CK_RV p11_open_session(CK_SLOT_ID slot, CK_SESSION_HANDLE *out);
 CK_RV p11_log_in(CK_SESSION_HANDLE session, const char *pin);
 
-/** From nothing to a key; false: something on the way is not there. */
+/** Initialise, open a session, log in and find the key; false: a step failed. */
 bool p11_try_come_up(struct p11_token *f, const char *token);
 void p11_come_up(struct p11_token *f, const char *token);
 
-/** How many objects there are, looked for so many at a time. */
+/** The number of objects, found `batch` at a time. */
 CK_ULONG p11_find_keys(CK_SESSION_HANDLE session, CK_OBJECT_CLASS class, const char *label,
                        CK_ULONG batch, CK_OBJECT_HANDLE found[P11_FOUND_MAX]);
 
-/** The only one. */
+/** The only object of p11_find_keys(). */
 CK_OBJECT_HANDLE p11_find_key(CK_SESSION_HANDLE session, CK_OBJECT_CLASS class, const char *label);
 
-/** On the token, or only for as long as the session. */
+/** Generate a key pair on the token or as session objects. */
 CK_RV p11_generate(CK_SESSION_HANDLE session, const char *label, CK_BYTE id, bool on_token);
 
 CK_RV p11_sign_init(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key);
 CK_RV p11_sign(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key);
 
-/** The octets are 0xee where nothing was written. */
+/** Sign into a buffer filled with 0xee. */
 CK_RV p11_sign_into(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key, CK_BYTE sig[P11_SIG_ROOM],
                     CK_ULONG *len);
 
-/** The public half that lies on the token, by its label. */
+/** The public key on the token with this label. */
 EVP_PKEY *p11_public_key(CK_SESSION_HANDLE session, const char *label);
 
-/** A signature of p11_digest. */
+/** Whether this is a signature of p11_digest. */
 bool p11_verifies(EVP_PKEY *key, const CK_BYTE *sig, CK_ULONG len);
 
 int64_t p11_now_ns(clockid_t clock);

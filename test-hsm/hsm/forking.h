@@ -1,8 +1,8 @@
 /*
- * forking.h - tests that fork a process with threads, which sanitizers do not all bear.
+ * forking.h - for tests that fork a process with threads, which some sanitizers do not support.
  *
- * ThreadSanitizer refuses it. AddressSanitizer of clang 14 does not look after
- * the lock of its allocator at fork(): a child may wait for it for ever.
+ * ThreadSanitizer refuses it. AddressSanitizer of clang 14 does not handle the
+ * lock of its allocator at fork(): a child may wait for it for ever.
  */
 #ifndef TEST_FORKING_H
 #define TEST_FORKING_H

@@ -1,5 +1,5 @@
 /*
- * journal_fixture.h - a signing journal on a throw-away token: written, copied, changed, verified.
+ * journal_fixture.h - write, copy, change and verify a signing journal on a throw-away token.
  */
 #ifndef TEST_JOURNAL_FIXTURE_H
 #define TEST_JOURNAL_FIXTURE_H
@@ -20,36 +20,36 @@
 /** DIR of a journal below softhsm_dir(): static storage, until the next call. */
 const char *journal_dir(const char *name);
 
-/** Open JOURNAL_TOKEN; members of `with` that are not set are filled in. */
+/** Open JOURNAL_TOKEN; unset members of `with` get defaults. */
 struct hsm_token *journal_token(const struct hsm_token_config *with,
                                 const struct hsm_journal_config *journal);
 
-/** With the key JOURNAL_SIGNER, made if it is not there. */
+/** Open the token with a journal in `dir`, and its key JOURNAL_SIGNER, made if absent. */
 struct hsm_token *journal_open(const char *dir, struct hsm_key **key);
 
-/** Sign a message for that kind and asker. */
+/** Sign a message for this kind of use and requester. */
 enum hsm_status journal_sign(struct hsm_key *key, enum hsm_use_kind kind, const char *who,
                              const char *message);
 
 /** SHA-256 of a message, in hex. */
 void journal_digest(const char *message, char hex[2 * HSM_SHA256_LEN + 1]);
 
-/** What verifying said. */
+/** The result of verifying a journal. */
 struct verdict {
     enum hsm_status status;
     struct hsm_journal_summary summary;
     unsigned faults, notices;
-    /* of the first fault with a place, else of the first */
+    /* the first fault that has a place, else the first fault */
     bool placed;
     char file[HSM_JOURNAL_NAME_MAX + 1];
     uint64_t record, octet;
     char text[512];
-    char notice[512]; /* the first */
+    char notice[512]; /* the first notice */
 };
 
 void journal_verify(const char *dir, EVP_PKEY *key, const char *const *notes, struct verdict *out);
 
-/** Without a fault, or the test fails and shows it. */
+/** Verify a journal; a fault is printed and fails the test. */
 void journal_assert_good(const char *dir, struct verdict *out);
 
 /** The one file of the directory besides the index. */
@@ -64,7 +64,7 @@ void journal_copy(const char *dir, const char *name);
 
 /** Count records of a kind in all files, and keep the last one's fields. */
 struct seen {
-    const char *kind; /* wanted */
+    const char *kind; /* the kind to count */
     unsigned count;
     char file[HSM_JOURNAL_NAME_MAX + 1];
     uint64_t number;

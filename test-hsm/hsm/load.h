@@ -1,5 +1,5 @@
 /*
- * load.h - callers that sign while a token fails, and verify every signature that they are given.
+ * load.h - callers that sign while a token fails, and verify every signature that they receive.
  *
  * For tests with the fault module in front of the token (fault_open()).
  */
@@ -26,9 +26,9 @@ struct load {
     atomic_bool over;
     atomic_uint good;
     atomic_uint refused;
-    atomic_uint wrong; /* given out, and not a signature */
-    atomic_uint late; /* past the deadline and 50 ms, without what the machine added (machine.h) */
-    atomic_uint excused; /* the machine added more than 50 ms */
+    atomic_uint wrong; /* results that are not valid signatures */
+    atomic_uint late; /* more than 50 ms past the deadline, less the machine's delay (machine.h) */
+    atomic_uint excused; /* delayed by the machine for more than 50 ms */
     pthread_t callers[LOAD_CALLERS];
 };
 
@@ -36,38 +36,38 @@ void load_prepare(void);
 void load_sleep_ms(unsigned ms);
 double load_now_ms(void);
 
-/** The token of that label, with its PIN; URI, module and PIN of `with` are not looked at. */
+/** Open the token with this label and its PIN; URI, module and PIN of `with` are ignored. */
 struct hsm_token *load_token(const char *label, const struct hsm_token_config *with);
 
-/** "signer", generated where it is not there. */
+/** The key "signer", generated if absent. */
 struct hsm_key *load_key(struct hsm_token *token);
 
 void load_start(struct load *load, struct hsm_key *key, unsigned deadline_ms);
 void load_stop(struct load *load);
 
-/** Until a caller has been given a signature. */
+/** Wait until a caller has received a signature. */
 void load_await_first(const struct load *load);
 
-/** Signatures in so many milliseconds, from now. */
+/** The number of signatures in the next `ms` milliseconds. */
 unsigned load_rate(const struct load *load, unsigned ms);
 
-/** Nothing that was given out is wrong, nobody waited longer than they wanted to. */
+/** Assert that no signature was wrong and that no call ended late. */
 void load_assert_sound(const struct load *load, const char *what);
 
-/** And nobody was refused. */
+/** load_assert_sound(), and that no call failed. */
 void load_assert_unseen(const struct load *load, const char *what);
 
-/** The token serves again within a second, and ten times $STI_TEST_MACHINE_MS. */
+/** Assert that the token serves again within a second plus ten times $STI_TEST_MACHINE_MS. */
 void load_assert_back_soon(struct hsm_token *token, struct hsm_key *key);
 
-/** Every one of LOAD_SESSIONS can be used again: however long the machine takes to run what sees
- * to it. */
+/** Assert that all LOAD_SESSIONS become usable again, however long the machine takes to run the
+ * threads that restore them. */
 void load_assert_all_sessions(const struct hsm_token *token, const char *what);
 
-/** Under load: for 50 ms, at a part of the rate of before. Where $STI_TEST_MACHINE_MS is 0: at nine
- * tenths or more, within a second, the time taken off in which threads had no processor
- * (machine.h). Else at a quarter or more, and ten times those milliseconds later at most: that is
- * what a machine with others on it can show.
+/** Assert that under load a share of the previous rate is reached again for 50 ms. If
+ * $STI_TEST_MACHINE_MS is 0: nine tenths within a second, not counting time in which threads had no
+ * processor (machine.h). Otherwise a quarter, with ten times those milliseconds more: a shared
+ * machine cannot show more.
  */
 void load_assert_full_rate(const struct load *load, unsigned before_in_50ms, const char *what);
 

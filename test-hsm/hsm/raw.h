@@ -1,8 +1,8 @@
 /*
- * raw.h - what another program could do to a token, through PKCS#11 itself.
+ * raw.h - what another program could do to a token, through PKCS#11 directly.
  *
- * Tests make with it the keys that ours must refuse, and look at what ours made.
- * Everything aborts where it fails.
+ * Tests use it to make keys that our code must refuse, and to inspect those that it made.
+ * Every failure aborts.
  */
 #ifndef TEST_RAW_H
 #define TEST_RAW_H
@@ -12,15 +12,15 @@
 
 struct raw;
 
-/** A session of its own, logged in, on a token that softhsm_token() made and that is open. */
+/** Open a separate session, logged in, on an open token of softhsm_token(). */
 struct raw *raw_open(const char *token_label);
 void raw_close(struct raw *raw);
 
-/** The user's PIN. */
+/** Change the user's PIN. */
 void raw_change_pin(struct raw *raw, const char *before, const char *pin);
 
 enum raw_kind {
-    RAW_GOOD, /* as ours would be */
+    RAW_GOOD, /* with the attributes of our keys */
     RAW_EXTRACTABLE, /* CKA_EXTRACTABLE true */
     RAW_NOT_SENSITIVE, /* CKA_SENSITIVE false */
     RAW_NO_SIGN, /* CKA_SIGN false */
@@ -30,14 +30,14 @@ enum raw_kind {
     RAW_ALWAYS_AUTHENTICATE,
 };
 
-/** A key pair; the id is one octet, 0 for none. False: this token has no such keys. */
+/** Generate a key pair; the id is one octet, 0: no id. False: the token cannot make such keys. */
 bool raw_generate(struct raw *raw, enum raw_kind kind, const char *label, unsigned char id);
 
-/** A P-256 pair that was made outside, marked sensitive and not extractable. False:
- * this token takes none. */
+/** Import a P-256 pair made outside the token, marked sensitive and not extractable. False: the
+ * token does not accept it. */
 bool raw_import(struct raw *raw, const char *label, unsigned char id);
 
-/** A key pair as ours would be but for one thing; the id is four octets, its last is `id`. */
+/** A key pair like ours except for one attribute; the id is four octets, the last one is `id`. */
 enum raw_plant {
     RAW_PLANT_NOTHING,
     RAW_PLANT_EXTRACTABLE, /* and sensitive */
@@ -45,25 +45,25 @@ enum raw_plant {
     RAW_PLANT_IMPORTED,
 };
 
-/** False: this token has no such keys. */
+/** Generate a key pair of this kind. False: the token cannot make such keys. */
 bool raw_plant(struct raw *raw, enum raw_plant plant, const char *label, unsigned char id);
 
-/** An AES key of the token that may wrap others. False: this token has none. */
+/** Generate an AES key that may wrap other keys. False: the token cannot. */
 bool raw_plant_wrapping_key(struct raw *raw, const char *label);
 
-/** A certificate in DER. False: this token keeps none. */
+/** Store a certificate, in DER. False: the token cannot. */
 bool raw_certificate(struct raw *raw, const char *label, const unsigned char *id, size_t id_len,
                      const unsigned char *der, size_t der_len);
 
-/** Objects on the token and of this session. */
+/** The number of objects on the token and of this session. */
 size_t raw_objects(struct raw *raw);
 
-/** How many objects with the label there are. */
+/** The number of objects with this label. */
 size_t raw_count(struct raw *raw, bool private_keys, const char *label);
 
 void raw_destroy(struct raw *raw, bool private_keys, const char *label);
 
-/** The CK_RV of asking for the private value of the key, and of making it extractable. */
+/** The CK_RV of reading the key's private value, and of making the key extractable. */
 unsigned long raw_read_value(struct raw *raw, const char *label);
 unsigned long raw_make_extractable(struct raw *raw, const char *label);
 

@@ -1,9 +1,9 @@
 /*
  * test_audit_attest.c - mirrors hsm/src/audit_attest.c and audit_yubihsm.c.
  *
- * No YubiHSM is at hand: the certificates are made here, by a software CA in
- * memory that plays the maker and the device, with extensions encoded octet by
- * octet as the device's documentation has them.
+ * No YubiHSM is available: the certificates are made here, by a software CA in
+ * memory that plays the vendor and the device, with extensions encoded octet by
+ * octet as in the device's documentation.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /* test_audit_files.c - mirrors hsm/src/audit_files.c, audit_encoding.c, audit_scan.c and
- * audit_process.c: private keys in files and in memory. The keys here are of nobody. */
+ * audit_process.c: private keys in files and in memory. The keys here are not used by any system.
+ */
 #define _GNU_SOURCE /* memmem, pipe2 */
 #include <fcntl.h>
 #include <setjmp.h>

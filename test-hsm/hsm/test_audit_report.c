@@ -1,5 +1,5 @@
-/* test_audit_report.c - mirrors hsm/src/audit_verify.c and audit_report.c: a report that was
- * tampered with, or that its own signer made wrong. */
+/* test_audit_report.c - mirrors hsm/src/audit_verify.c and audit_report.c: reports that were
+ * tampered with, or signed with wrong contents. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* test_fault.c - tokens that fail and lie: module.c, token.c, key.c and object.c behind the shim.
- */
+/* test_fault.c - tokens that fail or give false answers: module.c, token.c, key.c and object.c,
+ * with the shim. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-/* test_journal.c - mirrors hsm/src/journal.c: what is signed is written, whatever happens. */
+/* test_journal.c - mirrors hsm/src/journal.c: every signature is recorded, whatever happens. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>

@@ -1,6 +1,6 @@
 /*
- * test_journal_count.c - the journal's count of signatures beside that of the token itself, for
- * which the fault module stands: it counts the calls that reach it.
+ * test_journal_count.c - the journal's count of signatures compared with the token's, for which the
+ * fault module counts the calls that reach it.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,9 +1,9 @@
 /*
- * test_journal_tamper.c - mirrors hsm/src/journal_verify.c: whatever is changed in a real journal
- * is found, and its place is named.
+ * test_journal_tamper.c - mirrors hsm/src/journal_verify.c: every change of a real journal is found
+ * and located.
  *
- * Who has the directory can compute every hash anew, so each change of records is tried twice: as
- * it is, and with the chain made good behind it. The key of the checkpoints is in the token.
+ * An attacker with access to the directory can recompute every hash, so each change of records is
+ * tried twice: alone, and with the chain recomputed after it. The checkpoint key is in the token.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-/* test_merkle.c - mirrors hsm/src/merkle.c: the tree of RFC 9162, beside its definition. */
+/* test_merkle.c - mirrors hsm/src/merkle.c: the tree of RFC 9162, compared with its definition. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

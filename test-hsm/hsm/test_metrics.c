@@ -1,4 +1,4 @@
-/* test_metrics.c - mirrors hsm/src/metrics.c: what processes count, told as one. */
+/* test_metrics.c - mirrors hsm/src/metrics.c: counts of several processes, reported as one. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /*
  * test_recovery.c - tokens that fail under load: slot.c, recover.c, signer.c, worker.c, pool.c.
  *
- * Every signature that is given out is verified. All faults of the table: test_soak.c.
+ * Every signature that is returned is verified. test_soak.c has all faults of the table.
  */
 #include <pthread.h>
 #include <setjmp.h>

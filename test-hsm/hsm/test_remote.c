@@ -1,9 +1,9 @@
 /*
- * test_remote.c - a token in another process (p11-kit server), which is killed and comes back; that
- * the connections of one process to it are independent (connection.c); and how the threads that
- * wait for it are scheduled.
+ * test_remote.c - a token in another process (p11-kit server), which is killed and restarted; the
+ * independence of one process's connections to it (connection.c); and the scheduling of the threads
+ * that wait for it.
  *
- * $STI_TEST_KILLS says how often the server is killed under load; once, if it does not.
+ * $STI_TEST_KILLS: how often the server is killed under load (default 1).
  */
 #define _GNU_SOURCE /* SCHED_BATCH */
 #include <dirent.h>

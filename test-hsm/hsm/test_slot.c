@@ -1,5 +1,6 @@
 /*
- * test_slot.c - who may be in the module, and when: slot.c, admin.c, recover.c, module.c, pool.c.
+ * test_slot.c - which calls may be in the module, and when: slot.c, admin.c, recover.c, module.c,
+ * pool.c.
  *
  * Tokens under load: test_recovery.c.
  */

@@ -3,12 +3,12 @@
  *
  * Once for each way to sign: both routes, without and with workers. What must hold:
  * no crash, no hang, no wrong signature, no call beyond its deadline, all sessions usable
- * again, and whatever can be got over is not seen by a caller. The rate of before has to be back
- * within a second on a machine of one's own: STI_TEST_MACHINE_MS=0 asks for nine tenths of it, and
- * for deadlines to 50 ms. Else a quarter of it, later, is taken for enough (load.h).
+ * again, and callers do not see a fault from which recovery is possible. On a dedicated machine the
+ * previous rate must return within a second: STI_TEST_MACHINE_MS=0 requires nine tenths of it, and
+ * deadlines kept to 50 ms. Otherwise a quarter of it, later, is enough (load.h).
  *
- * $STI_SOAK_SECONDS is how long it takes in all; without it, each fault comes once and
- * the mixture lasts two seconds for each way. $STI_FAULT_SEED chooses the mixture.
+ * $STI_SOAK_SECONDS is the total duration; without it, each fault occurs once and
+ * the mixture lasts two seconds for each way. $STI_FAULT_SEED selects the mixture.
  */
 #include <setjmp.h>
 #include <stdarg.h>

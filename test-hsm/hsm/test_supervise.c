@@ -1,4 +1,5 @@
-/* test_supervise.c - mirrors hsm/src/supervise.c: workers that end, hang, are refused, and go. */
+/* test_supervise.c - mirrors hsm/src/supervise.c: workers that end, hang, refuse to start, or
+ * leave. */
 #define _GNU_SOURCE /* pipe2 */
 
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /*
- * armed.h - what a call of a function has to look at before it goes through; nothing, most often.
+ * armed.h - flags of what a call of each function must check before it goes through; usually none.
  */
 #ifndef FAULT_ARMED_H
 #define FAULT_ARMED_H

@@ -14,7 +14,7 @@ struct source {
     CK_OBJECT_HANDLE material; /* has everything else */
 };
 
-/* The base point of P-256 (SEC 2 section 2.4.2): nobody's key, and on the curve. */
+/* The base point of P-256 (SEC 2 section 2.4.2): on the curve, and not the key of any token. */
 static const CK_BYTE base_point[] = {
     0x04, 0x41, 0x04, 0x6b, 0x17, 0xd1, 0xf2, 0xe1, 0x2c, 0x42, 0x47, 0xf8, 0xbc, 0xe6,
     0xe5, 0x63, 0xa4, 0x40, 0xf2, 0x77, 0x03, 0x7d, 0x81, 0x2d, 0xeb, 0x33, 0xa0, 0xf4,
@@ -23,7 +23,8 @@ static const CK_BYTE base_point[] = {
     0x31, 0x5e, 0xce, 0xcb, 0xb6, 0x40, 0x68, 0x37, 0xbf, 0x51, 0xf5,
 };
 
-/* As a module answers for one attribute: without a buffer the length, in a short one nothing. */
+/* Answer for one attribute as a module does: the length without a buffer, nothing in a short one.
+ */
 static CK_RV
 answer(CK_ATTRIBUTE *attribute, const CK_BYTE *value, size_t len)
 {
@@ -48,7 +49,7 @@ answer_nothing(CK_ATTRIBUTE *attribute, CK_ULONG len, CK_RV rv)
     return rv;
 }
 
-/* 04 X Y, whether or not the module wraps it in an OCTET STRING; NULL: neither. */
+/* 04 X Y, whether or not the module wraps it in an OCTET STRING; NULL: some other form. */
 static const CK_BYTE *
 uncompressed_point(const CK_BYTE *value, size_t len, size_t *point_len)
 {
@@ -62,7 +63,7 @@ uncompressed_point(const CK_BYTE *value, size_t len, size_t *point_len)
     return len % 2 == 1 && value[0] == 0x04 ? value : NULL;
 }
 
-/* tag, length, `unused bits` of a BIT STRING, the point. */
+/* Tag, length, `unused bits` for a BIT STRING, the point. */
 static size_t
 wrap_point(CK_BYTE tag, const CK_BYTE *point, size_t len, CK_BYTE out[POINT_MAX + 4])
 {
@@ -115,7 +116,7 @@ get_real(const struct source *source, CK_ATTRIBUTE *attribute)
         source->session, is_name ? source->named : source->material, attribute, 1);
 }
 
-/* Only what the object has can be altered: lies about others would be easy to see through. */
+/* Only attributes that the object has are altered: others would be easy to detect. */
 static bool
 has_attribute(const struct source *source, CK_ATTRIBUTE_TYPE type)
 {
@@ -151,7 +152,7 @@ get_altered(const struct source *source, const struct fault_alteration *alterati
     }
 }
 
-/* These are about one attribute: the others are still to be answered. */
+/* These return values concern one attribute: the others must still be answered. */
 static bool
 is_about_attribute(CK_RV rv)
 {

@@ -1,4 +1,4 @@
-/* attribute.h - attributes that are not what the token says they are. */
+/* attribute.h - attributes whose values a fault replaces. */
 #ifndef FAULT_ATTRIBUTE_H
 #define FAULT_ATTRIBUTE_H
 
@@ -6,7 +6,7 @@
 
 #include "call.h"
 
-/** As C_GetAttributeValue (section 5.7.5), under the call's strike and a swap of keys. */
+/** C_GetAttributeValue (section 5.7.5), subject to the call's strike and to swapped keys. */
 CK_RV fault_attributes_get(const struct fault_call *call, CK_OBJECT_HANDLE object,
                            CK_ATTRIBUTE *attributes, CK_ULONG count);
 

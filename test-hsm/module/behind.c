@@ -98,7 +98,7 @@ fault_world_resume(void)
     pthread_rwlock_unlock(&world);
 }
 
-/* What another thread held when the process forked is free again in the child. */
+/* In the child after fork(): release what another thread held at the fork. */
 void
 fault_behind_child(void)
 {

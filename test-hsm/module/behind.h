@@ -1,8 +1,8 @@
 /*
- * behind.h - the module behind ours, and when its state may be changed under its callers' feet.
+ * behind.h - the module behind ours, and the lock under which faults change its state.
  *
- * Calls that go through hold the world for reading; a reboot, a logout, a finalisation that a fault
- * makes hold it for writing, so that no session is closed while a call is in it.
+ * Calls that go through hold this lock, the world, for reading. A reboot, logout or finalisation
+ * caused by a fault holds it for writing, so that no session is closed while a call is in it.
  */
 #ifndef FAULT_BEHIND_H
 #define FAULT_BEHIND_H
@@ -11,19 +11,19 @@
 
 #include <p11-kit/pkcs11.h>
 
-/** Its functions; NULL before fault_behind_load() succeeded. */
+/** The functions of the module behind; NULL before fault_behind_load() succeeded. */
 extern CK_FUNCTION_LIST *fault_behind;
 
 /** Path for the next load; NULL or not called: $STI_FAULT_MODULE. */
 void fault_behind_name(const char *path);
 
-/** Loads it, once; on failure one line goes to standard error. */
+/** Load the module behind, once; a failure is one line on standard error. */
 bool fault_behind_load(void);
 
 bool fault_behind_is_initialized(void);
 void fault_behind_set_initialized(bool initialized);
 
-/** In the child of a process that had initialised it: it has to be finalised first. */
+/** True in the child of a process that had initialised it: it must be finalised first. */
 bool fault_behind_is_inherited(void);
 
 void fault_world_enter(void);

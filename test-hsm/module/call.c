@@ -31,7 +31,8 @@ begin(struct fault_call *call, enum fault_fn fn, const char *subject, unsigned l
     fault_count_call(fn);
 }
 
-/* An operation that an error ends has to end behind as well: the call goes through for that. */
+/* True if the call must not reach the module behind. An error that ends an operation must end it
+ * there, too: such a call goes through. */
 static bool
 is_not_done(const struct fault_call *call)
 {
@@ -43,8 +44,7 @@ is_not_done(const struct fault_call *call)
            (strike->outcome == FAULT_ENDED && !fault_fn_ends_operation(call->fn));
 }
 
-/* Everything that can happen to a call before it reaches the token; false: call->rv is its answer.
- */
+/* Apply whatever happens to a call before it reaches the token; false: call->rv is returned. */
 static bool
 meet_faults(struct fault_call *call, CK_SESSION_HANDLE session)
 {
@@ -80,7 +80,7 @@ is_ready(struct fault_call *call)
     return call->rv == CKR_OK;
 }
 
-/* It may have been lost while the call slept. */
+/* Look the session up again: it may have been lost while the call slept. */
 static bool
 find_session(struct fault_call *call, CK_SESSION_HANDLE session)
 {

@@ -20,9 +20,9 @@
 
 #include "sti_fault.h"
 
-#define CLIENT_PATIENCE_S 5 /* for a client to send what it has to say */
+#define CLIENT_PATIENCE_S 5 /* for a client to send its script */
 
-static atomic_long listening; /* the process that does */
+static atomic_long listening; /* id of the process that listens */
 static char socket_path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 static pid_t socket_owner;
 
@@ -99,7 +99,7 @@ listen_for_ever(void *arg)
     return NULL;
 }
 
-/* The thread is not to take signals that the program wants. */
+/* With signals blocked: they are for the program's own threads. */
 static bool
 start_thread(int listener)
 {

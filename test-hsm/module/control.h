@@ -9,7 +9,7 @@
 
 #define FAULT_COMMANDS_MAX 65536 /* octets of one script; more are refused */
 
-/** Once for each process; without $STI_FAULT_CONTROL nothing. */
+/** Listen, once for each process; does nothing without $STI_FAULT_CONTROL. */
 void fault_control_listen(void);
 
 #endif

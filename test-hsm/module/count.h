@@ -1,4 +1,4 @@
-/* count.h - how often each function was called, and how often it did not answer CKR_OK. */
+/* count.h - how often each function was called, and how often it did not return CKR_OK. */
 #ifndef FAULT_COUNT_H
 #define FAULT_COUNT_H
 

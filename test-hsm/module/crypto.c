@@ -7,7 +7,7 @@
 #include "call.h"
 #include "wrap.h"
 
-/* A function whose first parameter is `session` and whose others mean the same behind. */
+/* A function whose first parameter is `session` and whose others are passed on unchanged. */
 #define DEFINE_PASSING(name, parameters, ...)                                                      \
     CK_RV fault_##name parameters                                                                  \
     {                                                                                              \
@@ -146,7 +146,7 @@ fault_C_DeriveKey(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_
     return fault_call_leave(&call);
 }
 
-/* The two functions of an idea that PKCS#11 gave up (section 5.15). */
+/* The two legacy functions of section 5.15. */
 
 CK_RV
 fault_C_GetFunctionStatus(CK_SESSION_HANDLE session)

@@ -26,7 +26,7 @@ static const CK_BYTE constant[FAULT_SIG_LEN] = {0x5a, 1, 1, 1, 1, 1, 1, 1, 1, 1,
                                                 0x5b, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
                                                 2,    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2};
 
-/* What was kept belongs to keys that may be others by now. */
+/* Drops the kept signatures: their key handles may stand for other keys by now. */
 void
 fault_fake_set(enum fault_fake mode)
 {

@@ -1,5 +1,5 @@
 /*
- * fault_client.h - for tests: put the fault module in front of the token, and tell it what to do.
+ * fault_client.h - for tests: put the fault module in front of the token, and send it commands.
  *
  *     fault_open();          before softhsm_start(): softhsm_module() is the fault module now
  *     fault("on C_Sign times 3 rv CKR_DEVICE_ERROR");
@@ -20,8 +20,8 @@
 const char *fault_module_path(void);
 
 /**
- * $STI_TEST_MODULE is the fault module from here on, in front of what softhsm_module() was before;
- * once for each process. Aborts the test program if it cannot be loaded.
+ * Set $STI_TEST_MODULE to the fault module, in front of what softhsm_module() was before; once for
+ * each process. Aborts the test program if it cannot be loaded.
  */
 void fault_open(void);
 
@@ -31,7 +31,7 @@ const char *fault(const char *format, ...) __attribute__((format(printf, 1, 2)))
 /** A reply that is a number. */
 unsigned long fault_number(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/** The reply to commands that may be refused: then it begins with "error: ". */
+/** The reply to commands that may be refused; the reply to a refused one begins with "error: ". */
 const char *fault_try(const char *commands);
 
 #endif

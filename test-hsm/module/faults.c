@@ -1,14 +1,14 @@
 /*
- * faults.c - the table of what goes wrong with tokens, by number: where each strikes, and how.
+ * faults.c - the table of faults of tokens, by number: which functions each strikes, and how.
  *
- * README.md says the same in words. A fault has one row here for each way it can show.
+ * README.md describes them. A fault has one row here for each form it can take.
  */
 #include "latency.h"
 #include "rules.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-enum lasting { /* which range the time is drawn from */
+enum lasting { /* the range from which the time is drawn */
     FOR_NO_TIME,
     FOR_OUTAGE,
     FOR_STUCK,
@@ -196,7 +196,7 @@ fault_table_is_outage(unsigned fault)
     return fault >= 4 && fault <= 8;
 }
 
-/* Not: a login that is refused, a key that is another or weaker, a module that is not there. */
+/* All but a refused login, a different or weaker key, and a missing module. */
 unsigned
 fault_table_passing(void)
 {

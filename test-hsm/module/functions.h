@@ -88,10 +88,11 @@ const char *fault_fn_name(enum fault_fn fn);
 
 bool fault_fn_parse(const char *name, enum fault_fn *out);
 
-/** An answer other than CKR_BUFFER_TOO_SMALL ends the operation of the session (section 5.2). */
+/** True if a return value other than CKR_BUFFER_TOO_SMALL ends the session's operation
+ * (section 5.2). */
 bool fault_fn_ends_operation(enum fault_fn fn);
 
-/** Takes one of the engines of the token, where these are limited. */
+/** True if the function takes one of the token's engines, where these are limited. */
 bool fault_fn_is_crypto(enum fault_fn fn);
 
 #endif

@@ -7,8 +7,8 @@
 #include "wrap.h"
 
 /*
- * A child of fork() has to initialise again whatever the module behind thinks of it (section 5.4.1,
- * C_Initialize): one that goes on with its parent's sessions is finalised first.
+ * A child of fork() must initialise again (section 5.4.1, C_Initialize). A module behind that would
+ * continue with its parent's sessions is finalised first.
  */
 static CK_RV
 initialize(void *args)

@@ -5,11 +5,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#define INDEX_BITS  16 /* of a session handle; its serial is above */
+#define INDEX_BITS  16 /* of a session handle; the higher bits are its serial */
 #define INDEX_MASK  ((1UL << INDEX_BITS) - 1)
 #define CHUNK_BITS  12
 #define CHUNK_SIZE  (1UL << CHUNK_BITS) /* objects */
-#define CHUNKS_MAX  4096 /* 16 million handles in the life of a process */
+#define CHUNKS_MAX  4096 /* 16 million handles in the lifetime of a process */
 #define MAP_INITIAL 1024 /* a power of two */
 
 struct object {
@@ -26,9 +26,9 @@ struct place {
 static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct fault_session sessions[FAULT_SESSIONS_MAX + 1]; /* the first is never used */
 static unsigned long serials[FAULT_SESSIONS_MAX + 1];
-static uint16_t unused[FAULT_SESSIONS_MAX]; /* entries that were used and are free again */
+static uint16_t unused[FAULT_SESSIONS_MAX]; /* indexes of released entries */
 static size_t unused_count;
-static size_t used_up_to; /* entries behind this one were never used */
+static size_t used_up_to; /* entries after this index were never used */
 static unsigned long open_count[FAULT_SLOTS_MAX];
 static unsigned long next_serial;
 static atomic_ulong misuse;
@@ -36,7 +36,7 @@ static atomic_ulong misuse;
 static pthread_mutex_t objects_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(struct object *) chunks[CHUNKS_MAX];
 static CK_OBJECT_HANDLE last_shown;
-static _Atomic CK_OBJECT_HANDLE floors[FAULT_SLOTS_MAX]; /* good handles are above */
+static _Atomic CK_OBJECT_HANDLE floors[FAULT_SLOTS_MAX]; /* valid handles are greater */
 static struct place *map; /* open addressing, by slot and real handle */
 static size_t map_size;
 static size_t map_used;
@@ -87,7 +87,8 @@ fault_session_reset_misuse(void)
     atomic_store(&misuse, 0);
 }
 
-/* sessions_lock is held. Not one in which a call still sleeps that does not know it is lost. */
+/* sessions_lock is held. Skips entries in which a call still sleeps: it does not know yet that its
+ * session is lost. */
 static size_t
 take_entry(void)
 {
@@ -219,7 +220,7 @@ fault_object_real(unsigned slot, CK_OBJECT_HANDLE shown)
     return atomic_load(&object->real);
 }
 
-/* objects_lock is held. A new handle; CK_INVALID_HANDLE: no memory. */
+/* Make a new handle; CK_INVALID_HANDLE: no memory. objects_lock is held. */
 static CK_OBJECT_HANDLE
 issue(unsigned slot, CK_OBJECT_HANDLE real)
 {
@@ -251,7 +252,7 @@ place_of(const struct place *places, size_t size, unsigned slot, CK_OBJECT_HANDL
     return at;
 }
 
-/* objects_lock is held. Half of the map stays empty. */
+/* Keep half of the map empty. objects_lock is held. */
 static bool
 map_has_room(void)
 {
@@ -333,7 +334,7 @@ fault_object_renumber(unsigned slot)
     pthread_mutex_unlock(&objects_lock);
 }
 
-/* Each takes the object of the one before it, and the first that of the last. */
+/* Each handle takes the object of the previous one, and the first that of the last. */
 size_t
 fault_object_exchange(unsigned slot, bool (*chosen)(CK_OBJECT_HANDLE real, void *arg), void *arg)
 {
@@ -359,7 +360,7 @@ fault_object_exchange(unsigned slot, bool (*chosen)(CK_OBJECT_HANDLE real, void 
     return count;
 }
 
-/* Another thread may have held them when the process forked: they begin anew. */
+/* Initialises the locks anew: another thread may have held them when the process forked. */
 void
 fault_handles_child(void)
 {

@@ -1,4 +1,4 @@
-/* latency.c - sleeping calls, engines in first-come order, calls that are held. */
+/* latency.c - sleeping calls, engines in first-come order, held calls. */
 #define _GNU_SOURCE
 #include "latency.h"
 
@@ -108,7 +108,7 @@ duration_of(struct live_latency *live)
     return ns;
 }
 
-/* A thread's timer slack, 50 us by default, would be a part of each short sleep. */
+/* With a timer slack of 1 ns: the default of 50 us would lengthen each short sleep. */
 static void
 sleep_until(int64_t end_ns)
 {

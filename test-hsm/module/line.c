@@ -1,4 +1,4 @@
-/* line.c - take a command apart. */
+/* line.c - split a command into words and parse them. */
 #include "line.h"
 
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* line.h - one command in words, and what is to be answered to it. */
+/* line.h - the words of one command, and its reply. */
 #ifndef FAULT_LINE_H
 #define FAULT_LINE_H
 
@@ -26,19 +26,19 @@ struct fault_line {
 /**
  * Words are between blanks or in "quotes"; # begins a comment.
  *
- * @return false: too long, or a quote without its other half; the reply says so
+ * @return false: too long, or an unterminated quote; the reply says so
  */
 bool fault_line_read(struct fault_line *line, const char *text, size_t len);
 
-/** More of the reply. */
+/** Append to the reply. */
 void fault_line_say(struct fault_line *line, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/** The reply is this instead. Always false. */
+/** Replace the reply by an error. Always returns false. */
 bool fault_line_refuse(struct fault_line *line, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The next word, as what it has to be. False: it is not, and the line is refused. */
+/* Read the next word as the given kind. False: it is something else, and the line is refused. */
 
 bool fault_line_word(struct fault_line *line, const char *what, const char **out);
 bool fault_line_number(struct fault_line *line, unsigned long most, unsigned long *out);
@@ -54,13 +54,13 @@ bool fault_line_rv(struct fault_line *line, CK_RV *out);
 /** "C_SignInit,C_Sign"; "any": every function. */
 bool fault_line_functions(struct fault_line *line, bool on[FN_COUNT]);
 
-/** Whether the next word is that one; if so it is taken. */
+/** Take the next word if it equals `word`; false: it differs, or there is no next word. */
 bool fault_line_take(struct fault_line *line, const char *word);
 
-/** Whether there is none left; if not so the line is refused. */
+/** True at the end of the line; otherwise the line is refused. */
 bool fault_line_end(struct fault_line *line);
 
-/** "1ms" as a duration in a word of its own. */
+/** Parse a duration, such as "1ms". */
 bool fault_time_parse(const char *word, int64_t *out_ns);
 
 #endif

@@ -1,4 +1,4 @@
-/* log.c - one line a call, one write a line. */
+/* log.c - one line per call, one write() per line. */
 #define _GNU_SOURCE /* gettid, dup3 */
 #include "log.h"
 
@@ -13,7 +13,7 @@
 
 #define LINE_SIZE 256 /* octets */
 
-static atomic_int sink = -1; /* once open it stays the same number: a line may be on its way */
+static atomic_int sink = -1; /* keeps its number once open: a line may be being written */
 static atomic_bool is_on;
 
 bool
@@ -58,7 +58,7 @@ format(const struct fault_log_line *line, char text[LINE_SIZE])
         (long)gettid(), fault_fn_name(line->fn), subject, fault_ckr_text(line->rv, answer), us);
 }
 
-/* A log that cannot be written is no reason for a call to fail. */
+/* A failure to write the log does not make the call fail. */
 void
 fault_log_write(const struct fault_log_line *line)
 {

@@ -1,5 +1,5 @@
 /*
- * log.h - the call log: a line for each call, without what was in it.
+ * log.h - the call log: a line for each call, without its data.
  *
  *   1234.567890 4711 4712 C_Sign session=0x10001 rv=CKR_OK us=83
  *
@@ -24,7 +24,7 @@ struct fault_log_line {
     int64_t begun_ns;
 };
 
-/** Lines go behind what is in the file; NULL closes it. */
+/** Append lines to the file; NULL closes it. */
 bool fault_log_open(const char *path);
 
 bool fault_log_is_on(void);

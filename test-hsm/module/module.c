@@ -1,4 +1,4 @@
-/* module.c - load, list of functions, fork. */
+/* module.c - loading, the function list, fork(). */
 #include "module.h"
 
 #include <pthread.h>
@@ -63,7 +63,7 @@ fault_module_offer_all(void)
         fault_module_offer(fn, fault_behind == NULL || is_behind(fn));
 }
 
-/* Real modules do not survive fork(): the child has to begin with C_Initialize. */
+/* Real modules do not survive fork(): the child must begin with C_Initialize. */
 static void
 after_fork_in_child(void)
 {
@@ -125,7 +125,7 @@ fault_module_load(void)
     return good;
 }
 
-/* Before any script can take a function away. */
+/* A constructor, so that it runs before a script can remove a function. */
 __attribute__((constructor)) static void
 offer_everything(void)
 {

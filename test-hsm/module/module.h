@@ -13,10 +13,10 @@
  */
 bool fault_module_load(void);
 
-/** Without it the list has a NULL pointer in its place. */
+/** Put a function into the list, or a NULL pointer in its place. */
 void fault_module_offer(enum fault_fn fn, bool offered);
 
-/** Every function that the module behind has. */
+/** Put every function that the module behind has into the list. */
 void fault_module_offer_all(void);
 
 #endif

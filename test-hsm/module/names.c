@@ -1,4 +1,4 @@
-/* names.c - PKCS#11's constants by name. */
+/* names.c - PKCS#11 constants by name. */
 #include "names.h"
 
 #include <errno.h>

@@ -9,7 +9,7 @@
 
 #define FAULT_CKR_TEXT_MAX 64 /* octets, with the 0 */
 
-/** "CKR_DEVICE_ERROR", or its number in hexadecimal where it has no name here. */
+/** "CKR_DEVICE_ERROR"; a value without a name here is written in hexadecimal. */
 const char *fault_ckr_text(CK_RV rv, char text[FAULT_CKR_TEXT_MAX]);
 
 /** By name or as a number. */

@@ -97,7 +97,7 @@ fault_C_FindObjectsInit(CK_SESSION_HANDLE session, CK_ATTRIBUTE *attributes, CK_
     return fault_call_leave(&call);
 }
 
-/* One object more than there are, now or with the next call: this is what *count grows by. */
+/* Return one object handle more, now or with the next call; returns the number added to *count. */
 static CK_ULONG
 add_extra(struct fault_call *call, CK_OBJECT_HANDLE extra, CK_OBJECT_HANDLE *objects, CK_ULONG most,
           CK_ULONG count)

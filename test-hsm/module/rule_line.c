@@ -1,4 +1,4 @@
-/* rule_line.c - conditions and actions. */
+/* rule_line.c - parse conditions and actions of rules. */
 #include "rule_line.h"
 
 #include <limits.h>
@@ -223,7 +223,7 @@ put_hex(struct fault_alteration *alteration, const char *hex)
     return true;
 }
 
-/* true, false, hex:0102, a number, or a way not to give a value. */
+/* true, false, hex:0102, a number, or a word for a missing value. */
 static bool
 read_value(struct fault_line *line, struct fault_alteration *alteration)
 {
@@ -316,7 +316,7 @@ static const struct part actions[] = {
     {"remove", read_removal},
 };
 
-/* Whether the next word begins one of these parts; *good says whether that could be read. */
+/* True if the next word begins one of these parts; *good is then whether it could be parsed. */
 static bool
 read_part(const struct part *parts, size_t count, struct fault_line *line, struct fault_rule *rule,
           bool *good)

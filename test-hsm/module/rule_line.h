@@ -1,4 +1,4 @@
-/* rule_line.h - rules in words: what follows `on`, `fault` and `random`. */
+/* rule_line.h - parse the words that follow `on`, `fault` and `random`. */
 #ifndef FAULT_RULE_LINE_H
 #define FAULT_RULE_LINE_H
 
@@ -14,7 +14,7 @@ bool fault_rule_read_numbered(struct fault_line *line, struct fault_rule *out);
 /** random seed N rate SHARE faults LIST ... */
 bool fault_random_read(struct fault_line *line, struct fault_random *out);
 
-/** A token's label, which fits. */
+/** Read a token's label; a longer one is refused. */
 bool fault_line_label(struct fault_line *line, char label[FAULT_LABEL_SIZE]);
 
 #endif

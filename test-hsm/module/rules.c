@@ -1,4 +1,4 @@
-/* rules.c - rules in order, and faults at random. */
+/* rules.c - rules, applied in order, and random faults. */
 #include "rules.h"
 
 #include <pthread.h>
@@ -23,7 +23,7 @@ static struct live_rule rules[FAULT_RULES_MAX];
 static unsigned rule_count;
 static uint64_t draws; /* drawn by rules */
 
-static struct fault_random dice; /* written under the lock while no function is armed with it */
+static struct fault_random dice; /* written under the lock while no function is armed for it */
 static _Atomic uint64_t throws;
 static atomic_ullong last_outage_ns;
 static atomic_uint bursts[FN_COUNT]; /* fault * 256 + calls left */
@@ -38,7 +38,7 @@ share_of(uint64_t draw)
 
 /* ---- rules */
 
-/* lock is held. A function is armed with rules as long as one is left that could strike it. */
+/* Arm each function while a rule is left that could strike it. lock is held. */
 static void
 arm(void)
 {
@@ -67,7 +67,7 @@ fault_rules_add(const struct fault_rule *rule)
     return number;
 }
 
-/* lock is held. A rule counts the calls that it could strike. */
+/* Whether a rule strikes this call; it counts the calls that it could strike. lock is held. */
 static bool
 rule_strikes(struct live_rule *live, enum fault_fn fn, unsigned slot)
 {
@@ -104,7 +104,8 @@ count_strike(struct live_rule *live)
     }
 }
 
-/* Of two answers, effects or damages the first rule's counts; delays add up. */
+/* If two rules set the return value, the effect or the damage, the first one counts; delays add up.
+ */
 static void
 add_strike(struct fault_strike *sum, const struct fault_strike *more)
 {
@@ -163,7 +164,7 @@ decide_by_rules(enum fault_fn fn, unsigned slot, struct fault_strike *out)
     return struck;
 }
 
-/* An attribute may be altered by each of several rules: the first for that type counts. */
+/* If several rules alter an attribute type, the first one counts. */
 void
 fault_rules_alteration(const struct fault_strike *strike, CK_ATTRIBUTE_TYPE type,
                        struct fault_alteration *out)
@@ -222,7 +223,7 @@ pick(const struct fault_random *random, enum fault_fn fn, uint64_t draw)
     return count > 0 ? candidates[draw % count] : 0;
 }
 
-/* Outages keep their distance, or a token would never be there. */
+/* A minimum gap between outages keeps the token available at times. */
 static bool
 too_early(const struct fault_random *random, unsigned fault)
 {
@@ -236,7 +237,7 @@ too_early(const struct fault_random *random, unsigned fault)
     return !atomic_compare_exchange_strong(&last_outage_ns, &last, now);
 }
 
-/* What goes on from an earlier call, else what the dice say; 0: nothing. */
+/* The fault that continues from an earlier call, else one drawn at random; 0: no fault. */
 static unsigned
 throw_dice(const struct fault_random *random, enum fault_fn fn, uint64_t draw)
 {

@@ -1,8 +1,8 @@
 /*
  * rules.h - which calls a fault strikes, and what it does to them.
  *
- * A call asks once, before it does anything: fault_rules_decide() gives it the sum of what strikes
- * it, the strike. The functions look into the strike for what concerns them.
+ * Each call first calls fault_rules_decide() once, which combines all that strikes the call into
+ * one strike. The functions then use the members of the strike that concern them.
  */
 #ifndef FAULT_RULES_H
 #define FAULT_RULES_H
@@ -21,10 +21,10 @@
 #define FAULT_NUMBERS     26 /* rows of the table of faults, from 1 */
 #define FAULT_BIT(number) (1U << (number))
 
-enum fault_outcome { /* what became of a call that is answered with an error */
-    FAULT_ENDED, /* nothing was done; the operation that it would have ended is over */
+enum fault_outcome { /* the effect of a call that returns an error */
+    FAULT_ENDED, /* nothing was done; the operation that the call would have ended is over */
     FAULT_ACTIVE, /* nothing was done; the operation is still active */
-    FAULT_DONE, /* it was done, and the answer says otherwise */
+    FAULT_DONE, /* it was done despite the error */
 };
 
 enum fault_effect { /* what happens to the token just before the call */
@@ -62,14 +62,14 @@ enum fault_objects { /* done to the answer of C_FindObjects */
     FAULT_PARTIAL,
 };
 
-enum fault_value { /* what an attribute's value is instead */
+enum fault_value { /* what replaces an attribute's value */
     FAULT_AS_IT_IS,
     FAULT_OCTETS,
     FAULT_MISSING, /* CKR_ATTRIBUTE_TYPE_INVALID */
     FAULT_SENSITIVE, /* CKR_ATTRIBUTE_SENSITIVE */
     FAULT_UNAVAILABLE, /* CKR_OK with CK_UNAVAILABLE_INFORMATION as the length */
     FAULT_NO_OCTETS, /* CKR_OK with length 0 */
-    FAULT_POINT_DER, /* 04 41 04 X Y, an OCTET STRING, as the standard wants it */
+    FAULT_POINT_DER, /* 04 41 04 X Y, an OCTET STRING, as the standard requires */
     FAULT_POINT_RAW, /* 04 X Y */
     FAULT_POINT_XY, /* X Y */
     FAULT_POINT_BITS, /* 03 42 00 04 X Y, a BIT STRING */
@@ -84,15 +84,15 @@ struct fault_alteration {
 };
 
 struct fault_strike {
-    bool answers; /* with rv */
+    bool answers; /* the call returns rv */
     CK_RV rv;
     enum fault_outcome outcome;
-    bool read_only; /* only a C_OpenSession without CKF_RW_SESSION is answered so */
-    bool holds; /* until released */
+    bool read_only; /* only a C_OpenSession without CKF_RW_SESSION returns rv */
+    bool holds; /* the call blocks until fault_release() */
     int64_t delay_ns;
     enum fault_effect effect;
-    CK_RV effect_rv; /* of sessions whose token is away */
-    int64_t effect_ns; /* how long the token is away, 0: until it is told to return */
+    CK_RV effect_rv; /* returned for sessions whose token is away */
+    int64_t effect_ns; /* how long the token is away, 0: until a command returns it */
     enum fault_damage damage;
     enum fault_objects objects;
     CK_ULONG most; /* objects in a partial batch */
@@ -105,11 +105,11 @@ struct fault_rule {
     bool on[FN_COUNT];
     char token[FAULT_LABEL_SIZE]; /* "": any */
     unsigned long after; /* calls that pass first */
-    unsigned long every; /* each of so many later calls, at least 1 */
-    unsigned long times; /* strikes, 0: without end */
-    int64_t until_ns; /* 0: without end */
-    double chance; /* of each of these calls, 0 to 1 */
-    unsigned number; /* of the table of faults, 0: what `strike` says */
+    unsigned long every; /* strikes every n-th later call, at least 1 */
+    unsigned long times; /* number of strikes, 0: no limit */
+    int64_t until_ns; /* 0: no end */
+    double chance; /* probability for each of these calls, 0 to 1 */
+    unsigned number; /* row of the table of faults, 0: `strike` applies */
     struct fault_strike strike;
 };
 
@@ -118,10 +118,10 @@ struct fault_range {
     int64_t most_ns;
 };
 
-struct fault_ranges { /* for faults of the table that last */
+struct fault_ranges { /* durations of faults of the table */
     struct fault_range outage; /* how long a token is away */
-    struct fault_range stuck; /* a call */
-    struct fault_range slow; /* a call */
+    struct fault_range stuck; /* duration of a stuck call */
+    struct fault_range slow; /* duration of a slow call */
 };
 
 struct fault_random {
@@ -129,28 +129,28 @@ struct fault_random {
     double rate; /* share of the calls that could be struck */
     unsigned faults; /* FAULT_BIT of each */
     struct fault_ranges ranges;
-    int64_t gap_ns; /* at least so long between two that take the whole token away */
+    int64_t gap_ns; /* minimum time between two faults that make the whole token unusable */
 };
 
 extern const struct fault_ranges fault_ranges_default;
 
-/** The rule's number, from 1; 0: there are FAULT_RULES_MAX. */
+/** Add a rule; returns its number, from 1, or 0 if there are FAULT_RULES_MAX already. */
 unsigned fault_rules_add(const struct fault_rule *rule);
 
-/** NULL ends it. */
+/** Begin faults at random; NULL ends them. */
 void fault_rules_set_random(const struct fault_random *random);
 
 /** Whether something strikes this call. */
 bool fault_rules_decide(enum fault_fn fn, unsigned slot, struct fault_strike *out);
 
-/** What the rules that struck make of this attribute. */
+/** How the rules that struck alter this attribute. */
 void fault_rules_alteration(const struct fault_strike *strike, CK_ATTRIBUTE_TYPE type,
                             struct fault_alteration *out);
 
-/** Strikes of a rule, by its number, or with 0 of all rules and at random. */
+/** Number of strikes of a rule; 0: of all rules and random faults together. */
 unsigned long fault_rules_struck(unsigned number);
 
-/** Strikes of a row of the table, by rules or at random. */
+/** Number of strikes of a row of the table, by rules or at random. */
 unsigned long fault_rules_struck_by_fault(unsigned fault);
 
 void fault_rules_reset(void);
@@ -158,20 +158,20 @@ void fault_rules_child(void);
 
 /* ---- faults.c: the table of faults */
 
-/** Whether the fault can strike that function. */
+/** Whether the fault can strike the function. */
 bool fault_table_has(unsigned fault, enum fault_fn fn);
 
-/** One of the ways in which this fault strikes that function; false: there is none. */
+/** One of the ways in which the fault strikes the function; false: it cannot strike it. */
 bool fault_table_strike(unsigned fault, enum fault_fn fn, uint64_t draw,
                         const struct fault_ranges *ranges, struct fault_strike *out);
 
-/** Calls that it goes on to strike, at random once it began. */
+/** The number of further calls that a random fault strikes once it has begun. */
 unsigned fault_table_burst(unsigned fault, uint64_t draw);
 
-/** Sessions, logins or the token itself are gone for every thread. */
+/** True if sessions, logins or the token itself are lost for all threads. */
 bool fault_table_is_outage(unsigned fault);
 
-/** FAULT_BIT of each fault that a good caller gets over without help. */
+/** FAULT_BIT of each fault from which a good caller recovers without help. */
 unsigned fault_table_passing(void);
 
 #endif

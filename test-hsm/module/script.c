@@ -23,7 +23,7 @@
 #include "world.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define SLOW_RATE    1e9 /* calls a second: more is no throttle */
+#define SLOW_RATE    1e9 /* calls per second: a higher rate is refused */
 
 struct command {
     const char *word;
@@ -115,7 +115,7 @@ obey_latency(struct fault_line *line)
     return true;
 }
 
-/* A number from 1, or a word for none. */
+/* A number, or the word that `none` points to, which gives 0: no limit. */
 static bool
 read_limit(struct fault_line *line, const char *none, unsigned long most, unsigned long *out)
 {
@@ -246,7 +246,7 @@ obey_lockout(struct fault_line *line)
 
 /* ---- what happens to the token now */
 
-/* "token LABEL", else every token. */
+/* "token LABEL", by default every token. */
 static bool
 read_slot(struct fault_line *line, unsigned *slot)
 {
@@ -488,7 +488,7 @@ obey_reset(struct fault_line *line)
 
 /* ---- questions */
 
-/* One function's number, or every function's that has one. */
+/* Reply with the count of one function, or of each function whose count is not 0. */
 static bool
 tell(struct fault_line *line, unsigned long (*count)(enum fault_fn fn))
 {
@@ -654,7 +654,7 @@ obey(struct fault_line *line)
     return fault_line_refuse(line, "%s: no such command", word);
 }
 
-/* The error is in front of what refused the line, and says which line that was. */
+/* Put "error: " before the reason, with the line's number if there are several lines. */
 static bool
 refused(struct fault_line *line, unsigned number, bool several)
 {

@@ -9,10 +9,10 @@
 
 #define FAULT_REPLY_SIZE 16384 /* octets, with the 0; longer answers are cut */
 
-/** Commands, one a line; the reply as sti_fault_control() gives it. False: one was refused. */
+/** Run commands, one per line; the reply is that of sti_fault_control(). False: one was refused. */
 bool fault_script_run(const char *commands, char *reply, size_t size);
 
-/** The commands in a file; on failure what was wrong. */
+/** Run the commands in a file; on failure `error` receives the reason. */
 bool fault_script_run_file(const char *path, char *error, size_t size);
 
 #endif

@@ -5,7 +5,8 @@
 #include "slots.h"
 #include "wrap.h"
 
-/* No module known calls back; a handle of the module behind would mean nothing to the caller. */
+/* No callback is passed on: known modules do not use it, and it would get a handle of the module
+ * behind, which is meaningless to the caller. */
 static CK_RV
 open_session(struct fault_call *call, CK_FLAGS flags, CK_SESSION_HANDLE *session)
 {

@@ -46,7 +46,7 @@ to_der(const CK_BYTE *sig, CK_BYTE der[DER_MAX])
     return len;
 }
 
-/* As a module answers that has more octets than one expects. */
+/* Return a signature longer than callers expect; CKR_BUFFER_TOO_SMALL if it does not fit. */
 static CK_RV
 put_longer(const CK_BYTE *value, size_t len, CK_BYTE *sig, CK_ULONG *sig_len, CK_ULONG room)
 {

@@ -1,4 +1,4 @@
-/* sign.h - what the rest of the module has to know of sign.c. */
+/* sign.h - what the rest of the module needs of sign.c. */
 #ifndef FAULT_SIGN_H
 #define FAULT_SIGN_H
 

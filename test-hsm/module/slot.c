@@ -20,7 +20,7 @@ is_shown(CK_SLOT_ID real, bool token_present, CK_SLOT_ID *shown)
     return !fault_slot_is_away(slot, &how) || (!token_present && how == FAULT_REMOVE_TOKEN);
 }
 
-/* Section 5.2: without a list, or with a short one, the count is what it should have. */
+/* Section 5.2: without a list, or with a short one, *count receives the required size. */
 static CK_RV
 answer_slots(const CK_SLOT_ID *slots, CK_ULONG have, CK_SLOT_ID *list, CK_ULONG *count)
 {
@@ -36,7 +36,7 @@ answer_slots(const CK_SLOT_ID *slots, CK_ULONG have, CK_SLOT_ID *list, CK_ULONG 
     return CKR_OK;
 }
 
-/* Some modules look for new tokens only when they are asked for the count alone. */
+/* A request for the count alone is passed on: some modules look for new tokens only then. */
 static CK_RV
 list_slots(CK_BBOOL token_present, CK_SLOT_ID *list, CK_ULONG *count)
 {
@@ -104,7 +104,7 @@ fault_C_GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
     return fault_call_leave(&call);
 }
 
-/* It may block for as long as it likes: the world is not entered. */
+/* It may block without limit, so the world is not entered. */
 CK_RV
 fault_C_WaitForSlotEvent(CK_FLAGS flags, CK_SLOT_ID *slot, void *reserved)
 {

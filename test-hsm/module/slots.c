@@ -10,13 +10,13 @@
 #include "handles.h"
 #include "latency.h"
 
-#define FIRST_NUMBER 0x2000UL /* of renumbered slots; each time they are told others */
+#define FIRST_NUMBER 0x2000UL /* of renumbered slots; each renumbering uses new numbers */
 
 struct slot {
     CK_SLOT_ID real;
     CK_SLOT_ID shown;
     bool labelled;
-    char label[FAULT_LABEL_SIZE]; /* of the token, without the spaces behind it */
+    char label[FAULT_LABEL_SIZE]; /* of the token, without trailing spaces */
     unsigned wrong_pins;
     bool logged_out;
 };
@@ -32,11 +32,11 @@ struct removal {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct slot slots[FAULT_SLOTS_MAX];
 static unsigned slot_count;
-static bool renumbered; /* numbers nobody was told are nobody's */
+static bool renumbered; /* then numbers never given to callers are invalid */
 static CK_SLOT_ID next_number = FIRST_NUMBER;
 static struct removal removals[FAULT_REMOVALS_MAX];
 static atomic_uint removals_active;
-static atomic_uint lockout; /* 0: none */
+static atomic_uint lockout; /* wrong PINs that lock a token; 0: never */
 
 /* lock is held. */
 static bool
@@ -66,7 +66,7 @@ fault_slot_meet(CK_SLOT_ID real, unsigned *index)
     return met;
 }
 
-/* A number never seen goes to the module behind, which refuses it where it is wrong. */
+/* An unknown number goes to the module behind, which refuses it if it is wrong. */
 bool
 fault_slot_find(CK_SLOT_ID shown, unsigned *index)
 {

@@ -3,9 +3,9 @@
  *
  *   sti-fault [--pid PID] DIR COMMAND [WORD...]
  *
- * DIR is what $STI_FAULT_CONTROL of those processes names. Each reply is a line "PID: REPLY"; with
- * --pid the reply stands alone. A COMMAND of "-" is a script on standard input. Exit status: 0 all
- * obeyed, 1 one refused or nobody listens, 2 wrong usage.
+ * DIR is the directory in $STI_FAULT_CONTROL of those processes. Each reply is a line "PID: REPLY";
+ * with --pid it is the reply alone. A COMMAND of "-" is a script on standard input. Exit status: 0
+ * all processes obeyed, 1 one refused or none listens, 2 wrong usage.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -145,7 +145,7 @@ print_reply(const struct request *request, const char *pid, char *reply)
         printf("%s: %s\n", pid, line);
 }
 
-/* False: the process is there and refused. One that is gone left its socket behind. */
+/* False: the process refused. A process that has ended is skipped: only its socket is left. */
 static bool
 ask(const struct request *request, const char *pid, unsigned *asked)
 {

@@ -1,8 +1,8 @@
 /*
- * sti_fault.h - how a program tells libsti-fault-module.so which faults to make.
+ * sti_fault.h - how a program controls the faults of libsti-fault-module.so.
  *
- * README.md is the manual of the commands. The module is loaded as any PKCS#11 module; this one
- * symbol is found beside C_GetFunctionList:
+ * README.md is the manual of the commands. The module is loaded like any PKCS#11 module; besides
+ * C_GetFunctionList it exports this symbol:
  *
  *     void *library = dlopen("/.../libsti-fault-module.so", RTLD_NOW);
  *     sti_fault_control_fn *control = dlsym(library, STI_FAULT_CONTROL);
@@ -18,11 +18,11 @@
 #define STI_FAULT_CONTROL "sti_fault_control"
 
 /**
- * Obey commands, one a line.
+ * Run commands, one per line. May be called from any thread, in or out of a PKCS#11 call.
  *
- * @return what the last one had to say, "ok" where that is nothing; "error: ..." (with the line's
- * number where there are several) for the first that was refused, after which none is read. Never
- *         NULL; valid until this thread's next call. From any thread, in or out of a PKCS#11 call.
+ * @return the reply to the last command, "ok" if it has none; "error: ..." (with the line's number
+ *         if there are several lines) for the first one refused, after which no more are read.
+ * Never NULL; valid until this thread's next call.
  */
 const char *sti_fault_control(const char *commands);
 

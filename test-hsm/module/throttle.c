@@ -1,4 +1,4 @@
-/* throttle.c - one token bucket a function. */
+/* throttle.c - one token bucket per function. */
 #include "throttle.h"
 
 #include <pthread.h>
@@ -8,7 +8,7 @@
 #include "latency.h"
 
 struct bucket {
-    double rate; /* a second; 0: no bucket */
+    double rate; /* per second; 0: no bucket */
     double burst;
     double filled;
     int64_t filled_at_ns;

@@ -7,13 +7,13 @@
 #include "functions.h"
 
 /**
- * @param rate   calls a second, 0: any number
- * @param burst  calls that may come at once, at least 1
- * @param rv     the answer to the others
+ * @param rate   calls per second, 0: no limit
+ * @param burst  calls accepted at once, at least 1
+ * @param rv     returned for calls above the rate
  */
 void fault_throttle_set(enum fault_fn fn, double rate, double burst, CK_RV rv);
 
-/** CKR_OK: this call may go on. */
+/** CKR_OK if this call may proceed, else the rv of its throttle. */
 CK_RV fault_throttle_take(enum fault_fn fn);
 
 void fault_throttle_reset(void);

@@ -1,4 +1,4 @@
-/* world.c - reboots, logouts, removals, other keys under the same names. */
+/* world.c - reboots, logouts, removals, swapped keys. */
 #include "world.h"
 
 #include <pthread.h>
@@ -18,11 +18,11 @@ static pthread_mutex_t swap_lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_bool swapping;
 static char swapped[2][LABEL_MAX + 1];
 
-/* ---- sessions and logins; each of these with the world stopped */
+/* ---- sessions and logins; all of these with the world stopped */
 
 /*
- * C_CloseAllSessions logs out too (section 5.6.3). A slot without sessions has no login, and may be
- * one that the module behind does not know any more.
+ * C_CloseAllSessions logs out, too (section 5.6.3). A slot without sessions has no login, and the
+ * module behind may no longer have it.
  */
 static void
 lose_sessions(unsigned slot)
@@ -200,7 +200,7 @@ fault_world_swap(const char *label, const char *other)
     pthread_mutex_unlock(&swap_lock);
 }
 
-/* The label that the object's key has now; false: its own. */
+/* The label that a swap gives to the key with this label; false: the key is not swapped. */
 static bool
 other_label(const char *label, char other[LABEL_MAX + 1])
 {
@@ -217,7 +217,7 @@ other_label(const char *label, char other[LABEL_MAX + 1])
     return swaps;
 }
 
-/* In a session of its own: the caller's may be searching. */
+/* In a new session: a search may be active in the caller's. */
 static CK_OBJECT_HANDLE
 find(unsigned slot, CK_OBJECT_CLASS class, const char *label)
 {
@@ -264,7 +264,7 @@ fault_world_material(unsigned slot, CK_SESSION_HANDLE real_session, CK_OBJECT_HA
 
 /* ---- */
 
-/* The token of the call, or every one where that is not known. */
+/* Remove the token of the call, or all tokens if it is unknown. */
 static void
 remove_token(const struct fault_strike *strike, unsigned slot, enum fault_removal how)
 {

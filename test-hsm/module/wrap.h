@@ -1,4 +1,4 @@
-/* wrap.h - our function for each of PKCS#11: fault_C_Sign stands for C_Sign. */
+/* wrap.h - our implementation of each PKCS#11 function: fault_C_Sign is C_Sign. */
 #ifndef FAULT_WRAP_H
 #define FAULT_WRAP_H
 

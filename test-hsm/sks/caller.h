@@ -1,6 +1,6 @@
 /*
- * caller.h - an HTTP caller that may say anything: over a Unix socket or TLS, any method and
- * headers; and a server in a thread to be called.
+ * caller.h - an HTTP caller that can send any method and headers, over a Unix socket or TLS; and a
+ * server on a thread.
  */
 #ifndef TEST_CALLER_H
 #define TEST_CALLER_H
@@ -122,7 +122,7 @@ called_header(const struct called *called, const char *name, char out[512])
     return out;
 }
 
-/** The answer's body as JSON; the caller decrefs. Aborts when it is none. */
+/** The answer's body as JSON; the caller decrefs. Aborts if it is not JSON. */
 static inline json_t *
 called_json(const struct called *called)
 {

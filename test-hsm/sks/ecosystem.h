@@ -1,6 +1,6 @@
 /*
  * ecosystem.h - an STI-PA, an STI-CA and a service provider on one throw-away
- * token, and an HTTPS server with what a test lets it say.
+ * token, and an HTTPS server with the answers of a test.
  *
  * All certificates hold from an hour ago for a year, by the clock of the machine.
  */
@@ -266,7 +266,7 @@ eco_identity(struct ecosystem *eco, const char *ppt, const char *x5u, const char
     return text;
 }
 
-/* What it claims besides. */
+/* The claims of a shaken PASSporT for eco_identity(). */
 #define ECO_SHAKEN ",\"attest\":\"A\",\"origid\":\"de305d54-75b4-431b-adb2-eb6b9e546014\""
 
 /** The STI-PA's CRL for some days from `this_update` on, with the certificate on it or without
@@ -296,7 +296,7 @@ eco_crl(struct ecosystem *eco, uint64_t number, time_t this_update, int days, co
     return der;
 }
 
-/* An HTTPS server on a port of its own; the handler runs on several threads. */
+/* An HTTPS server on a separate port; the handler runs on several threads. */
 struct eco_server {
     struct acme_http_loop *loop;
     pthread_t thread;

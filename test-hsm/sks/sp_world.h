@@ -1,6 +1,6 @@
 /*
- * sp_world.h - what a service provider has around it: a real STI-PA, STI-CA and STI-CR on the
- * loopback, and a token "sp" of its own.
+ * sp_world.h - the environment of a service provider: a real STI-PA, STI-CA and STI-CR on the
+ * loopback, and its token "sp".
  */
 #ifndef TEST_SP_WORLD_H
 #define TEST_SP_WORLD_H
@@ -216,7 +216,7 @@ end_world(void **state)
     return 0;
 }
 
-/* Each test is a service provider that begins anew. */
+/* Each test starts with a new service provider. */
 static inline int
 begin(void **state)
 {
@@ -228,7 +228,7 @@ begin(void **state)
     return mkdtemp(world.dir) == NULL ? -1 : 0;
 }
 
-/* The STI-CA, and so the STI-PA, revokes what it issued last. */
+/* The STI-CA, and with it the STI-PA, revokes the certificate issued last. */
 static inline void
 revoke_the_last(void)
 {

@@ -1,4 +1,4 @@
-/* test_account.c - mirrors sks/src/account.c: a key change that ends at every moment it can end at,
+/* test_account.c - mirrors sks/src/account.c: a key change interrupted at every possible step,
  * against our STI-CA. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* test_claims.c - mirrors sks/src/claims.c and rcd.c: what a PASSporT may say, and how. */
+/* test_claims.c - mirrors sks/src/claims.c and rcd.c: the claims of a PASSporT and their form. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>

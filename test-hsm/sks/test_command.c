@@ -1,5 +1,5 @@
-/* test_command.c - mirrors sks/src/command.c: programs that end, fail, hang, and what they are
- * given. */
+/* test_command.c - mirrors sks/src/command.c: programs that end, fail or hang, and their arguments.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

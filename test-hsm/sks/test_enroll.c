@@ -1,8 +1,8 @@
 /*
  * test_enroll.c - mirrors sks/src/enroll.c and revoke.c: a real STI-PA, STI-CA and STI-CR on the
- * loopback, the service provider's keys in a token of its own.
+ * loopback, the service provider's keys in a separate token.
  *
- * Run as "test_enroll enroll STEP ..." it is one enrollment that dies right after a step.
+ * Run as "test_enroll enroll STEP ...", it makes one enrollment and dies right after this step.
  */
 #define _GNU_SOURCE /* asprintf */
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /*
  * test_kms.c - mirrors sks/src/kms.c, kms_round.c and kms_watch.c: looks at a service provider,
- * each at a time that the test says, among a real STI-PA, STI-CA and STI-CR.
+ * each at a time that the test sets, with a real STI-PA, STI-CA and STI-CR.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,4 @@
-/* test_publish.c - mirrors sks/src/publish.c: an STI-CR of somebody else, which takes and refuses.
- */
+/* test_publish.c - mirrors sks/src/publish.c: a remote STI-CR that accepts or refuses. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>

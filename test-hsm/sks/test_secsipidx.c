@@ -1,7 +1,7 @@
 /*
- * test_secsipidx.c - Debian's secsipidx, a program that is not ours, as the
- * other side: it verifies what our STI-AS signs, and our STI-VS verifies what
- * it signs with a key of its own under a certificate of our CA.
+ * test_secsipidx.c - Debian's secsipidx, an independent program, as the other
+ * side: it verifies what our STI-AS signs, and our STI-VS verifies what it
+ * signs with its own key, certified by our CA.
  */
 #include <setjmp.h>
 #include <stdarg.h>

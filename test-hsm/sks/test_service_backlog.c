@@ -1,4 +1,4 @@
-/* test_service_backlog.c - mirrors sks/src/service_signing.c: calls that come at once. */
+/* test_service_backlog.c - mirrors sks/src/service_signing.c: calls that arrive at once. */
 #define _GNU_SOURCE /* asprintf, strcasestr */
 #include <poll.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
-/* test_service_refresh.c - mirrors sks/src/signing.c: what is loaded again as time goes by, with a
- * clock that the test moves, behind the shim and a catalogue that may fail. */
+/* test_service_refresh.c - mirrors sks/src/signing.c: what is loaded again over time, with a clock
+ * that the test sets, the shim, and a catalogue that may fail. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
-/* test_service_signing.c - mirrors sks/src/service_signing.c and what it asks: both dialects of the
- * signing API, callers and customers, and the record of what was signed. */
+/* test_service_signing.c - mirrors sks/src/service_signing.c and what it uses: both dialects of the
+ * signing API, callers and customers, and the record of signatures. */
 #define _GNU_SOURCE /* asprintf */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
-/* test_service_x5u.c - mirrors sks/src/service_verification.c with a cache of chains behind it: how
- * often a repository is asked, and who waits for it. */
+/* test_service_x5u.c - mirrors sks/src/service_verification.c with a cache of chains: how often a
+ * repository is requested, and which calls wait for it. */
 #define _GNU_SOURCE /* asprintf */
 #include <setjmp.h>
 #include <stdarg.h>

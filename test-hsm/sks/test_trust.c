@@ -1,4 +1,4 @@
-/* test_trust.c - mirrors sks/src/trust.c, with a STI-PA of its own on loopback. */
+/* test_trust.c - mirrors sks/src/trust.c, with a STI-PA on loopback. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>

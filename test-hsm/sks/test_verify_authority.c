@@ -1,5 +1,5 @@
-/* test_verify_authority.c - mirrors sks/src/verify_authority.c: what a certificate lets its holder
- * claim. */
+/* test_verify_authority.c - mirrors sks/src/verify_authority.c: what a certificate entitles its
+ * holder to claim. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* test_x5u.c - mirrors sks/src/x5u.c, against a repository of its own on loopback. */
+/* test_x5u.c - mirrors sks/src/x5u.c, against a repository on loopback. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>

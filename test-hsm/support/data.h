@@ -3,7 +3,7 @@
  *
  * test-hsm/data is part of the repository. The shared material (Wycheproof,
  * production certificates) is not: it is read from $STI_SHARED or ../shared
- * beside the checkout, and a test that does not find it skips and says so.
+ * beside the checkout, and a test that does not find it is skipped with a message.
  */
 #ifndef TEST_DATA_H
 #define TEST_DATA_H
@@ -16,16 +16,16 @@
 /** Path of test-hsm/data/NAME; static storage, overwritten by the next call. */
 const char *data_path(const char *name);
 
-/** Path of a file of the shared material, or NULL (said on stdout) where it is absent. */
+/** Path of a file of the shared material; NULL, with a message on stdout, if it is absent. */
 const char *shared_path(const char *name);
 
 /** Path of a program that this build made, e.g. "sti-hsm". */
 const char *program_path(const char *name);
 
-/** test-hsm/data/NAME, parsed; aborts if it is not there or not JSON. The caller decrefs. */
+/** test-hsm/data/NAME, parsed; aborts if it is absent or not JSON. The caller decrefs. */
 json_t *data_json(const char *name);
 
-/** test-hsm/data/NAME, NUL-terminated; free() it. Aborts if it is not there. */
+/** test-hsm/data/NAME, NUL-terminated; free() it. Aborts if it is absent. */
 char *data_text(const char *name, size_t *len);
 
 /** Hex digits to octets; returns how many. Aborts on anything else. "-" is empty. */

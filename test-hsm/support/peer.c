@@ -1,4 +1,4 @@
-/* peer.c - keys of other people's systems. */
+/* peer.c - keys of other parties. */
 #include "peer.h"
 
 #include <stdio.h>
@@ -43,7 +43,7 @@ peer_key_new(const char *curve)
     return key;
 }
 
-/* OpenSSL's own conversion, so that a test of ours does not check ours with ours. */
+/* OpenSSL's conversion, so that tests do not check our code with itself. */
 static void
 der_to_raw(const uint8_t *der, size_t len, uint8_t *sig)
 {

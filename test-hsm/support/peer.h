@@ -1,7 +1,7 @@
 /*
- * peer.h - keys of other people's systems, which are not in our tokens.
+ * peer.h - keys of other parties, which are not in our tokens.
  *
- * Tests play a CA, a PA or a service provider that is not ours with these.
+ * With them tests play another party's CA, PA or service provider.
  */
 #ifndef TEST_PEER_H
 #define TEST_PEER_H

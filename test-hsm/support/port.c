@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 
 #define FIRST 10240
-#define COUNT 16384 /* ends below the kernel's own, ip_local_port_range: 32768 and more */
+#define COUNT 16384 /* ends below ip_local_port_range of the kernel: 32768 and more */
 #define TRIES 1000
 
 static bool

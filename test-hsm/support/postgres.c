@@ -1,4 +1,4 @@
-/* postgres.c - a PostgreSQL server of the test's own. */
+/* postgres.c - a PostgreSQL server for one test program. */
 #define _GNU_SOURCE /* nftw */
 #include "postgres.h"
 
@@ -33,7 +33,7 @@ must(bool good, const char *what)
     abort();
 }
 
-/* The latest of Debian's. */
+/* The newest version that Debian's packages installed. */
 static bool
 find_programs(void)
 {
@@ -46,7 +46,7 @@ find_programs(void)
     return good;
 }
 
-/* Root becomes nobody; the directory is handed over before. */
+/* As root, become the user "nobody", which owns the directory already. */
 static void
 drop_root(void)
 {
@@ -57,7 +57,7 @@ drop_root(void)
          "nobody");
 }
 
-/* Start a program of the server; whoever is started ends with this process. */
+/* Start a program of the server; it ends with this process. */
 static pid_t
 start_program(const char *const *arguments)
 {
@@ -112,8 +112,7 @@ serve(void)
     must(is_ready(), "it does not serve");
 }
 
-/* Everybody is whom they say in a directory that is the test's, but for one who needs a password.
- */
+/* Trust authentication, as the directory belongs to the test; one user needs a password. */
 static void
 make_cluster(void)
 {

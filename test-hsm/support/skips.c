@@ -1,4 +1,4 @@
-/* skips.c - tests that a token cannot pass are skipped, and the reason is said. */
+/* skips.c - skip the tests that a token cannot pass, and print the reason. */
 #define _GNU_SOURCE /* program_invocation_short_name */
 #include "skips.h"
 
@@ -23,7 +23,8 @@ give_up(const char *what, const char *which)
     abort();
 }
 
-/* "PROGRAM.TEST REASON" of this program: cut in two; the test's name, or NULL. */
+/* Split "PROGRAM.TEST REASON". Returns the test's name, or NULL if the line is for another program.
+ */
 static char *
 test_of_line(char *line, char **reason)
 {

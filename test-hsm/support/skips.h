@@ -1,5 +1,5 @@
 /*
- * skips.h - tests that a token cannot pass are skipped, and the reason is said.
+ * skips.h - skip the tests that a token cannot pass, and print the reason.
  *
  * $STI_TEST_SKIPS names a file of lines "PROGRAM.TEST REASON", such as
  * "hsm_key.openssl_serves_tls_with_it no such mechanism"; a line that begins
@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-/** cmocka_run_group_tests(), but for what the file lists. Aborts if it lists a test of this program
- * that there is not. */
+/** cmocka_run_group_tests() without the tests that the file lists. Aborts if it lists a test that
+ * this program does not have. */
 #define skips_run_group_tests(tests, setup, teardown)                                              \
     skips_run(#tests, tests, sizeof(tests) / sizeof((tests)[0]), setup, teardown)
 

@@ -1,4 +1,4 @@
-/* softhsm.c - a throw-away SoftHSM in a directory of its own. */
+/* softhsm.c - a throw-away SoftHSM in its own directory. */
 #define _GNU_SOURCE /* nftw, environ */
 #include "softhsm.h"
 
@@ -64,9 +64,9 @@ write_config(const char *path)
 }
 
 /*
- * ThreadSanitizer asks for this. SoftHSM calls gmtime() in C_GetTokenInfo and was not built with
- * the sanitizer: what happens inside of it is not ours. Neither was libcrypto, which decodes the
- * policies of a certificate when it is first asked, under a lock and looked for without.
+ * Called by ThreadSanitizer. SoftHSM, which calls gmtime() in C_GetTokenInfo, and libcrypto were
+ * not built with the sanitizer, so reports from within them are suppressed. libcrypto decodes the
+ * policies of a certificate at first use, under a lock, but checks for them without it.
  */
 const char *__tsan_default_suppressions(void);
 
@@ -102,7 +102,7 @@ secret(const char *text)
     return made;
 }
 
-/* Modules without a C_InitToken of use have a program of their own for it. */
+/* For modules without a usable C_InitToken: a program makes the token. */
 static void
 run_token_command(const char *command, const char *label)
 {

@@ -54,14 +54,14 @@ const struct sks_caller *sks_callers_find(const struct sks_callers *callers,
 
 const char *sks_caller_name(const struct sks_caller *caller);
 
-/** The dial plan for its numbers without "+"; NULL: it has none of its own. */
+/** The caller's own dial plan for numbers without "+"; NULL: the caller has no plan. */
 const struct sks_dial_plan *sks_caller_dial_plan(const struct sks_caller *caller);
 
 /* ---- on whose behalf ---- */
 
 /**
- * The customer that a caller speaks for: the one it names, or the first of its customers to whom
- * the number belongs that the PASSporT is about: the originator's, or for div the diverting one.
+ * The customer on whose behalf a caller requests: the one it names, or the first of its customers
+ * that has the number the PASSporT is about (the originating number, or for div the diverting one).
  *
  * @param name  NULL: the caller names none
  * @retval HSM_ERR_DENIED  there is no such customer; `refusal` says why

@@ -87,7 +87,7 @@ sks_catalogue_list_in(struct sks_catalogue *catalogue, const char *spc, enum sks
 #define SKS_FORGET_MAX 100 /* credentials at a time */
 
 /** The oldest SKS_FORGET_MAX credentials, of one SPC (not NULL) or of all, that were destroyed at
- *  `since` or earlier and whose certificates have expired at `now`. */
+ *  `since` or earlier and whose certificates have expired by `now`. */
 HSM_MUST_CHECK enum hsm_status
 sks_catalogue_list_destroyed(struct sks_catalogue *catalogue, const char *spc, time_t since,
                              time_t now, struct sks_credential **out, size_t *count);
@@ -169,7 +169,7 @@ HSM_MUST_CHECK enum hsm_status sks_catalogue_accounts(struct sks_catalogue *cata
                                                       struct sks_account_row **out, size_t *count);
 void sks_account_rows_free(struct sks_account_row *rows, size_t count);
 
-/** Whether others were notified that a credential signs; and record that they were. */
+/** Whether the notification that a credential signs was sent; and record that it was. */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_is_told(struct sks_catalogue *catalogue, int64_t id,
                                                      bool *out);
 HSM_MUST_CHECK enum hsm_status sks_catalogue_told(struct sks_catalogue *catalogue, int64_t id);

@@ -81,7 +81,7 @@ HSM_MUST_CHECK enum hsm_status sks_kms_find_ca(const struct sks_sp_config *confi
 /**
  * The URI by which the catalogue names a provider's token: that of its credential on the token,
  * preferably the active one, as the configuration may now word the URI differently (RFC 7512); if
- * there is none, the configured one.
+ * it has no credential, the configured one.
  *
  * @param out  free() it
  */
@@ -118,8 +118,8 @@ void sks_kms_warn(struct sks_kms *kms, time_t now);
  *  same thread; does nothing without metrics. */
 void sks_kms_meter(struct sks_kms *kms, time_t now);
 
-/** Matter of the trouble that no look was possible, because another sti-kms has the lock: it is
- * over with the next look. */
+/** Matter of the trouble that no look was possible because the lock could not be taken. The next
+ * look clears it. */
 #define SKS_KMS_LOCK_MATTER "lock"
 
 /**

@@ -22,7 +22,8 @@ struct sks_refusal {
  */
 struct hsm_reason *sks_refusal_of(struct sks_refusal *refusal, const char *member);
 
-/** Both in one text, "MEMBER: why"; returns `st`. `why` may be NULL. */
+/** Write member and reason as one text, "MEMBER: REASON", to `why`, which may be NULL; returns
+ * `st`. */
 enum hsm_status sks_refusal_tell(const struct sks_refusal *refusal, enum hsm_status st,
                                  struct hsm_reason *why);
 

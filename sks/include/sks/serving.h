@@ -23,13 +23,13 @@ void sks_serving_free(struct sks_serving *serving);
 DEFINE_DEFER(struct sks_serving, sks_serving_free)
 
 /**
- * Report that this worker signs for that SPC.
+ * Report that this worker signs for an SPC.
  *
  * @param now  of CLOCK_MONOTONIC
  */
 void sks_serving_tell(struct sks_serving *serving, const char *spc, time_t now);
 
-/** True if a worker has reported that SPC in the last SKS_SERVING_S seconds. */
+/** True if a worker has reported the SPC in the last SKS_SERVING_S seconds. */
 bool sks_serving_is(struct sks_serving *serving, const char *spc, time_t now);
 
 #endif

@@ -64,7 +64,7 @@ size_t sks_signers_count(const struct sks_signers *signers);
 /** The i-th signer, newest first, and the id of its credential; borrowed from the set. */
 struct sks_signer *sks_signers_get(const struct sks_signers *signers, size_t i, int64_t *id);
 
-/** The newest signer whose certificate is valid at `now`; NULL: none. */
+/** The newest signer whose certificate is valid at `now`; NULL: no certificate is. */
 struct sks_signer *sks_signers_at(const struct sks_signers *signers, time_t now);
 
 /**

@@ -106,7 +106,8 @@ struct sks_sp_config {
 /** Read and check a file into *out; faults are logged with file and line. */
 HSM_MUST_CHECK enum hsm_status sks_sp_config_read(const char *path, struct sks_sp_config *out);
 
-/** The same, and open the log as it says. @param program  borrowed for the life of the process */
+/** sks_sp_config_read(), then open the log as configured. @param program  borrowed for the life of
+ *  the process */
 HSM_MUST_CHECK enum hsm_status sks_sp_config_open(const char *program, const char *path,
                                                   struct sks_sp_config *out);
 
@@ -123,7 +124,7 @@ size_t sks_sp_ca_count(const struct sks_sp_config *config);
 /** The i-th token; its texts are borrowed. */
 struct sks_sp_token sks_sp_token(const struct sks_sp_config *config, size_t i);
 
-/** The provider of that SPC; false: none. */
+/** Find the provider with this SPC; false: not configured. */
 bool sks_sp_find_provider(const struct sks_sp_config *config, const char *spc, size_t *out);
 
 /** True if it has either user and password at the STI-PA, or an API key. */

@@ -18,8 +18,8 @@
 /** The TLS anchors for our own peers are not trusted for repositories named by strangers, nor the
  *  other way round, so each kind has its own client. */
 struct sks_sp_verification {
-    struct acme_http_client *http; /* to STI-PA, STI-CA and an STI-CR of somebody else: [tls] ca */
-    struct acme_http_client *repositories; /* to where chains are: [verification] tls-ca */
+    struct acme_http_client *http; /* to STI-PA, STI-CA and a remote STI-CR: [tls] ca */
+    struct acme_http_client *repositories; /* fetches chains by x5u: [verification] tls-ca */
     struct certs_chain *pa_anchors;
     struct certs_chain *intermediates; /* the local store; NULL: none */
     struct sks_trust *trust;

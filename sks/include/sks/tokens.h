@@ -33,10 +33,10 @@ struct sks_tokens;
  * affect the others. One that takes longer than 5 s while another is open, or longer than 60 s,
  * counts as away until it is open. Each one that is not open is logged. All texts are copied.
  *
- * @retval HSM_ERR_USAGE   none, more than SKS_TOKENS_MAX, or one twice
- * @retval HSM_ERR_BUSY    none could be opened, one of them because it is away
- * @retval HSM_ERR_DENIED  none could be opened, and a PIN was refused
- * @return else what kept the first from being opened, when none could be
+ * @retval HSM_ERR_USAGE   no token, more than SKS_TOKENS_MAX, or the same token twice
+ * @retval HSM_ERR_BUSY    no token could be opened, at least one because it is away
+ * @retval HSM_ERR_DENIED  no token could be opened, and a PIN was refused
+ * @return otherwise, if no token could be opened, the failure of the first one
  */
 HSM_MUST_CHECK enum hsm_status sks_tokens_open(const struct sks_token_config *configs, size_t count,
                                                struct sks_tokens **out);

@@ -17,11 +17,11 @@
 #include <hsm/defer.h>
 #include <hsm/status.h>
 
-#define SKS_TRUST_LIST_EVERY_S 3600 /* the list is asked for so often */
-#define SKS_TRUST_CRL_EVERY_S  300 /* and the CRL: how long a revocation takes to be heard of */
+#define SKS_TRUST_LIST_EVERY_S 3600 /* between requests for the list */
+#define SKS_TRUST_CRL_EVERY_S  300 /* for the CRL: bounds the delay until a revocation is seen */
 
-#define SKS_TRUST_VERDICTS 20000 /* on chains, kept while list, CRL and certificates last */
-#define SKS_TRUST_UNUSED_S 21600 /* and while somebody asks for them once in so long */
+#define SKS_TRUST_VERDICTS 20000 /* cached verdicts on chains */
+#define SKS_TRUST_UNUSED_S 21600 /* after which an unused verdict is dropped */
 
 struct sks_trust;
 

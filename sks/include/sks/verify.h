@@ -64,14 +64,14 @@ struct sks_call {
     size_t to_uri_count;
     int64_t time; /* the Date of the request */
     const struct sks_dial_plan *plan; /* of numbers without "+" in these URIs; NULL: none */
-    const char *identity; /* the header field value that must be a shaken PASSporT; sks_verify_all()
-                           * does without */
+    const char *identity; /* the header field value that must be a shaken PASSporT; optional for
+                           * sks_verify_all() */
 
-    /* what else sks_verify_all() looks at */
+    /* further inputs of sks_verify_all() */
     const char *const *identities; /* further header field values, of any type */
     size_t identity_count;
-    const char *const *target_tn; /* the Request-URI, which a diverted call has of its own; */
-    size_t target_tn_count; /* none: it is what `to` says */
+    const char *const *target_tn; /* numbers in the Request-URI, which differs from `to` in a */
+    size_t target_tn_count; /* diverted call; no target at all: `to` is used */
     const char *const *target_uri;
     size_t target_uri_count;
     const char *const *resource_priority; /* values of Resource-Priority (RFC 4412) */
@@ -151,15 +151,15 @@ struct sks_judged {
     enum sks_rcd rcd;
     struct sks_verification verification; /* for a div it includes its link in the chain */
     json_t *claims; /* its payload; NULL when it cannot be read */
-    char *signature; /* "..SIGNATURE": the compact form (RFC 8225 section 7); NULL: none of ES256 */
+    char *signature; /* "..SIGNATURE": the compact form (RFC 8225 section 7); NULL: not ES256 */
 };
 
 /** The verdicts on all Identity headers of a call, in their order. */
 struct sks_judgements {
     struct sks_judged judged[SKS_IDENTITIES_MAX];
     size_t count;
-    /* Of the first valid shaken PASSporT; else of the first shaken one; NULL: there was none. The
-     * call is invalid only if all are (RFC 8224 section 6.2). */
+    /* Verdict on the first valid shaken PASSporT; else on the first shaken one; NULL: the call has
+     * no shaken PASSporT. The call is invalid only if all are (RFC 8224 section 6.2). */
     const struct sks_judged *shaken;
 };
 
