@@ -43,7 +43,7 @@ note(struct sks_account *account, const struct sks_account_keys *keys, struct hs
     return HSM_OK;
 }
 
-/* Of a hosted provider they say whose they are. */
+/* For a hosted provider the names contain its SPC. */
 static enum hsm_status
 new_label(const struct sks_account *account, char out[SKS_ACCOUNT_LABEL_MAX + 1],
           struct hsm_reason *why)
@@ -115,7 +115,7 @@ is_its_token(const struct sks_account *account, const char *uri)
     return false;
 }
 
-/* True also if that cannot be said. */
+/* True also if it cannot be determined. */
 static bool
 is_used(const struct sks_account *account, const char *label)
 {
@@ -131,7 +131,7 @@ is_used(const struct sks_account *account, const char *label)
     return used;
 }
 
-/* Only of an old key that no account needs; one that stays does no harm. */
+/* Destroy an old key unless an account needs it; a key that stays does no harm. */
 static void
 destroy_old(struct sks_account *account, struct hsm_key *old, const char *label)
 {
@@ -161,7 +161,7 @@ take_next(struct sks_account *account, struct hsm_key **next, struct hsm_reason 
     return HSM_OK;
 }
 
-/* The CA will not have it: the present key stays the account's. */
+/* The CA refuses the next key: the present key stays the account's. */
 static void
 give_up_next(struct sks_account *account, struct hsm_key *next)
 {

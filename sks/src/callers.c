@@ -45,9 +45,9 @@ struct bucket {
 
 /** Identity headers of a call that is diverted. */
 enum div_headers {
-    DIV_HEADERS_NO, /* there need be none */
+    DIV_HEADERS_NO, /* not required */
     DIV_HEADERS_YES,
-    DIV_HEADERS_VERIFIED, /* and the one that is diverted is valid */
+    DIV_HEADERS_VERIFIED, /* required, and the diverted one must be valid */
 };
 
 struct sks_customer {
@@ -240,7 +240,7 @@ parse_div_headers(const char *text, enum div_headers *out, struct hsm_reason *wh
     return hsm_refuse(why, HSM_ERR_MALFORMED, "div-headers: not yes, verified or no");
 }
 
-/* As sks_claims_check() will want it: better said now. */
+/* Checked as in sks_claims_check(), to refuse it when the file is read. */
 static enum hsm_status
 check_origid(const char *origid, struct hsm_reason *why)
 {
@@ -465,7 +465,7 @@ sks_callers_spcs(const struct sks_callers *callers, size_t *count)
     return callers->spcs;
 }
 
-/* ---- who asks ---- */
+/* ---- identifying the caller ---- */
 
 static bool
 has_hash(const uint8_t hashes[HASHES_MAX][SHA256_LEN], size_t count, const uint8_t *hash)
@@ -477,7 +477,7 @@ has_hash(const uint8_t hashes[HASHES_MAX][SHA256_LEN], size_t count, const uint8
     return found != 0;
 }
 
-/* All hashes are looked at, whoever is found: time says nothing of them. */
+/* All hashes are compared, even after a match, so that timing reveals nothing about them. */
 static const struct sks_caller *
 find_bearer(const struct sks_callers *callers, const char *bearer)
 {
@@ -536,7 +536,7 @@ sks_caller_dial_plan(const struct sks_caller *caller)
     return caller->dial_plan.country_code != NULL ? &caller->dial_plan : NULL;
 }
 
-/* ---- on whose behalf ---- */
+/* ---- finding the customer ---- */
 
 static enum hsm_status
 deny(struct sks_refusal *refusal, const char *member, const char *what)
@@ -613,7 +613,7 @@ sks_customer_verifies_div(const struct sks_customer *customer, const struct sks_
     return div_headers_for(customer, claims) == DIV_HEADERS_VERIFIED;
 }
 
-/* ---- what may be said ---- */
+/* ---- permitted claims ---- */
 
 static enum hsm_status
 check_kind(const struct sks_customer *customer, const struct sks_claims *claims,

@@ -34,7 +34,7 @@ static const char *const migrations[] = {
     " BEGIN UPDATE catalogue SET version = version + 1; END;"
     "CREATE TRIGGER credential_updated AFTER UPDATE ON credential"
     " BEGIN UPDATE catalogue SET version = version + 1; END;",
-    /* When a credential changed before this was counted is not known: as late as can be. */
+    /* The time of earlier changes of a credential is unknown: assume the latest possible. */
     "ALTER TABLE credential ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE credential ADD COLUMN replaces INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE credential ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;"
@@ -60,8 +60,8 @@ static const char *const migrations[] = {
     " since INTEGER NOT NULL,"
     " last INTEGER NOT NULL,"
     " count INTEGER NOT NULL);",
-    /* Hosted service providers have accounts and troubles of their own; "" is who has none. What
-     * goes wrong still is noted again. */
+    /* Hosted service providers have accounts and troubles of their own; "" is for the others. A
+     * trouble that persists is noted again. */
     "CREATE TABLE account_key ("
     " spc TEXT NOT NULL,"
     " ca_directory TEXT NOT NULL,"

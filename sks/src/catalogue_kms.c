@@ -157,7 +157,7 @@ sks_catalogue_told(struct sks_catalogue *catalogue, int64_t id)
 
 /* ---- orders ---- */
 
-/* What cannot be asked is taken for known: then nobody takes another's order. */
+/* If the query fails the order counts as known, so that no run takes another's order. */
 bool
 sks_catalogue_has_order(struct sks_catalogue *catalogue, const char *order_url)
 {

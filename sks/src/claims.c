@@ -128,7 +128,7 @@ check_shaken(const struct sks_claims *claims, struct sks_refusal *refusal)
     return HSM_OK;
 }
 
-/* RFC 8946 section 4: who diverted, and nothing that was said of the first call. */
+/* RFC 8946 section 4: the diverting party, and no claims about the first call. */
 static enum hsm_status
 check_div(const struct sks_claims *claims, size_t *octets, struct sks_refusal *refusal)
 {
@@ -217,7 +217,7 @@ check_rcd(const struct sks_claims *claims, size_t *octets, struct sks_refusal *r
 
 /* ---- kinds ---- */
 
-/* What belongs to another kind of PASSporT; NULL: nothing. See the table in the header. */
+/* A claim that belongs to another kind of PASSporT, or NULL. See the table in the header. */
 static const char *
 find_stranger(const struct sks_claims *claims)
 {
@@ -360,7 +360,7 @@ put_mky(struct writing *to, const struct sks_claims *claims)
 static void
 put_crn(struct writing *to, const char *crn)
 {
-    json_t *value = json_string(crn); /* NULL if it is no UTF-8 */
+    json_t *value = json_string(crn); /* NULL if it is not UTF-8 */
 
     put_text(to, "\"crn\":");
     sks_put_json(to, value);

@@ -28,7 +28,7 @@
 #define SLICE_MS      200 /* between looks whether to stop */
 #define LINE_MAX_LEN  1024 /* characters of a line of progress; longer ones are cut */
 
-/* One enrollment, from whichever state it is taken up in. */
+/* One enrollment, begun or continued from any state. */
 struct run {
     const struct sks_enrollment *with;
     struct sks_credential credential;
@@ -36,7 +36,7 @@ struct run {
     struct hsm_key *key;
     bool is_continued; /* an earlier run may have made an order that it could not note */
     struct certs_chain *replaced_chain; /* of the credential it replaces; NULL: none */
-    char *order_x5u; /* where the CA hosts the chain; NULL: it did not say */
+    char *order_x5u; /* where the CA hosts the chain; NULL: not given */
     enum acme_client_refused refused; /* what the CA refused, if it did */
     struct hsm_reason *why;
 };
@@ -100,7 +100,7 @@ lacks_key(const struct run *run, const struct sks_credential *credential)
     return st == HSM_ERR_NOT_FOUND;
 }
 
-/* Why it never will be active; NULL: it may. */
+/* Why the credential can never become active; NULL: it can. */
 static const char *
 hopeless(const struct run *run, const struct sks_credential *credential)
 {
@@ -124,7 +124,7 @@ give_up_if_hopeless(struct run *run, struct sks_credential *credential)
     return sks_catalogue_put(run->with->catalogue, credential);
 }
 
-/* The newest credential on the way; the run's own stays empty when there is none. */
+/* Take the newest credential that is on the way; without one the run's own stays empty. */
 static enum hsm_status
 take_up(struct run *run)
 {
@@ -141,7 +141,7 @@ take_up(struct run *run)
             continue;
         run->credential = list[i];
         run->is_continued = true;
-        memset(&list[i], 0, sizeof(list[i])); /* its texts were handed over */
+        memset(&list[i], 0, sizeof(list[i])); /* its texts have moved to the run */
         tell(run, "continued: credential %lld was %s", (long long)run->credential.id,
              sks_state_text(run->credential.state));
     }
@@ -169,7 +169,7 @@ new_key_uri(const struct run *run, char **out)
 }
 
 /* The key's name is in the catalogue before the key is in the token: no crash leaves a key there
- * that nobody knows. */
+ * that the catalogue lacks. */
 static enum hsm_status
 begin(struct run *run)
 {
@@ -293,8 +293,8 @@ is_known(void *context, const char *order_url)
     return sks_catalogue_has_order(run->with->catalogue, order_url);
 }
 
-/* RFC 9773 section 5: the CA that gave the certificate can be told what takes its place. That it
- * cannot be told keeps nobody from renewing. */
+/* RFC 9773 section 5: a new order can name the certificate that it replaces to the CA that issued
+ * it. Renewal goes on if that is not possible. */
 static const X509 *
 replaced_certificate(struct run *run)
 {
@@ -378,13 +378,13 @@ check_is_ours(struct run *run, const X509 *leaf)
     return HSM_OK;
 }
 
-/* What the CA will not mend by being asked again ends this credential; the next run begins anew. */
+/* A fault that another request would not cure ends this credential; the next run begins anew. */
 static void
 end(struct run *run)
 {
     struct run quiet = *run;
 
-    quiet.why = NULL; /* the first reason is the one to tell */
+    quiet.why = NULL; /* the first reason is reported */
     if (advance(&quiet, SKS_RETIRED) == HSM_OK)
         run->credential.state = SKS_RETIRED;
 }
@@ -507,7 +507,7 @@ parse_own_chain(struct run *run, struct certs_chain **out)
                                  CERTS_CHAIN_LEN_MAX, out, run->why);
 }
 
-/* The STI-CA names that URL: it may be of the inner network, where no verifier gets to. */
+/* The STI-CA names that URL, which may be in the internal network, out of reach of verifiers. */
 static enum hsm_status
 fetch_hosted(struct run *run, const char *url, struct certs_chain **out)
 {
@@ -521,7 +521,7 @@ fetch_hosted(struct run *run, const char *url, struct certs_chain **out)
 }
 
 /* The STI-CA hosts it: what verifiers get need not have the same octets, but must be the same
- * certificate in a chain as good. */
+ * certificate in an equally good chain. */
 static enum hsm_status
 find_hosted(struct run *run)
 {
@@ -579,7 +579,7 @@ publish(struct run *run)
 
 /* ---- active ---- */
 
-/* Whether another one signs now that will not when this one does. */
+/* Whether another credential signs now and will be replaced by this one. */
 static enum hsm_status
 takes_a_place(const struct run *run, bool *out)
 {

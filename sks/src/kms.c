@@ -144,7 +144,7 @@ sks_kms_close(struct sks_kms *kms)
     free(kms);
 }
 
-/* ---- what a provider only needs ---- */
+/* ---- the parts of a provider ---- */
 
 static enum hsm_status
 read_secret(const char *source, const char *question, struct hsm_secret **out,
@@ -288,7 +288,8 @@ sks_kms_find_ca(const struct sks_sp_config *config, size_t provider, const char 
     return HSM_ERR_NOT_FOUND;
 }
 
-/* Which of the provider's tokens; its last when the catalogue has another name for it. */
+/* The index among the provider's tokens; the last one when the catalogue names the token
+ * differently. */
 static size_t
 token_index(const struct kms_provider *provider, const char *uri)
 {
@@ -408,7 +409,7 @@ sks_kms_token_name(struct sks_kms *kms, size_t provider, const char *token_uri, 
     enum hsm_status st = sks_catalogue_list_in(kms->catalogue, of->config->spc, SKS_GENERATED,
                                                SKS_ACTIVE, &list, &count);
 
-    for (size_t i = 0; i < count; i++) { /* the newest last */
+    for (size_t i = 0; i < count; i++) { /* the newest is last */
         bool is_active = list[i].state == SKS_ACTIVE;
 
         if ((is_of_active && !is_active) || !sks_tokens_is(kms->tokens, token, list[i].token_uri))

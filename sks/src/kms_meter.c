@@ -8,7 +8,7 @@
 
 #include <hsm/metrics.h>
 
-#define FORGET_LOOKS 4 /* what was not seen in so many looks is told no more */
+#define FORGET_LOOKS 4 /* a series not seen in this many rounds is removed */
 
 static const struct hsm_metric enrollments = {
     "sti_kms_enrollments_total", "Certificates that were asked for, and what came of it.",
@@ -75,7 +75,7 @@ sks_kms_meter_refresh(const struct sks_kms *kms, time_t now)
     hsm_series_set(hsm_series(metrics_of(kms), &refreshed, NULL), (double)now);
 }
 
-/* ---- how things stand ---- */
+/* ---- state ---- */
 
 static void
 meter_credential(struct sks_kms *kms, const struct sks_credential *credential)
@@ -106,7 +106,7 @@ meter_provider(struct sks_kms *kms, const char *spc, const struct sks_trouble *l
         return;
     set(kms, &active, spc, (double)credential_count);
     (void)hsm_series(metrics_of(kms), &looked, &spc); /* it is configured: not forgotten */
-    (void)enrollment_series(kms, spc, true); /* told as 0 before there are any */
+    (void)enrollment_series(kms, spc, true); /* reported as 0 before the first */
     (void)enrollment_series(kms, spc, false);
     for (size_t i = 0; i < credential_count; i++)
         meter_credential(kms, &credentials[i]);

@@ -16,7 +16,7 @@
 #define ASK_AGAIN_S     3600 /* the CA for its window, after it did not answer */
 #define ASK_UNKNOWN_S   86400 /* after it said that it gives none */
 #define ASK_LONGEST_S   (ASK_UNKNOWN_S + ASK_AGAIN_S) /* what it says itself included */
-#define LATEST_TENTHS   9 /* of a life: no window of a CA makes us wait beyond */
+#define LATEST_TENTHS   9 /* of a life: no window of a CA delays renewal beyond this */
 #define USED_TENTHS     1 /* of a life, after which it was used long enough to be renewed at once */
 #define LEFT_TENTHS     1 /* of what is left of a life: no Retry-After makes us wait longer ... */
 #define ASKED_MAX_S     86400 /* ... nor longer than this */
@@ -276,7 +276,7 @@ choose_ca(const struct kms_provider *provider, const struct holding *holding,
     return config->cas[0];
 }
 
-/* How long a Retry-After may make us wait: nobody's nonsense lets what signs come to its end. */
+/* The longest wait that a Retry-After may cause: it must not let the active certificate expire. */
 static time_t
 longest_wait(const struct sks_kms *kms, const struct holding *holding, time_t now)
 {
@@ -291,8 +291,8 @@ longest_wait(const struct sks_kms *kms, const struct holding *holding, time_t no
     return longest < ASKED_MAX_S ? longest : ASKED_MAX_S;
 }
 
-/* A wait that the STI-CA asked for is kept; what it refused is not asked for as often as what may
- * pass. */
+/* A wait that the STI-CA requested is kept. What it refused is retried less often than a failure
+ * that may be temporary. */
 static time_t
 put_off(struct kms_provider *provider, size_t token, size_t ca, const struct holding *holding,
         enum hsm_status st, time_t now)
@@ -348,7 +348,7 @@ renew(struct kms_provider *provider, size_t token, size_t ca, const struct holdi
         sks_kms_enroll(kms, number_of(provider), name, ca,
                        holding->active == NULL ? 0 : holding->active->id, &id, &why);
 
-    if (st != HSM_OK && is_stopped(kms)) /* no failure: whoever comes next goes on with it */
+    if (st != HSM_OK && is_stopped(kms)) /* not a failure: the next run continues it */
         return;
     sks_kms_meter_enrollment(provider, st == HSM_OK);
     if (st == HSM_OK) {
@@ -364,9 +364,9 @@ renew(struct kms_provider *provider, size_t token, size_t ca, const struct holdi
     sks_kms_note(kms, provider->config->spc, uri, text, now);
 }
 
-/* A token may have been reset or replaced, or lack the key for another reason; the certificate may
- * have been revoked, or its root left the list: what nobody signs with any more, or nobody
- * believes, is renewed at once. Another reason than that the key is gone may pass. */
+/* True if the active credential must be replaced at once: its key is missing or is another one, for
+ * instance because the token was reset or replaced; or its certificate is refused, because it was
+ * revoked or its root left the list. A reason other than a missing key may be temporary. */
 static bool
 is_lost(const struct sks_kms *kms, const struct sks_credential *active, struct hsm_token *token,
         time_t now, struct hsm_reason *why)
@@ -428,8 +428,8 @@ look_at(struct kms_provider *provider, size_t token, struct sks_credential *list
     return HSM_OK;
 }
 
-/* What signs nowhere, and is looked after by nobody: its token was taken out of the configuration.
- */
+/* Note active credentials that neither sign nor are renewed: their token was removed from the
+ * configuration. */
 static void
 note_homeless(struct kms_provider *provider, const struct sks_credential *list, size_t count,
               time_t now)
@@ -446,8 +446,8 @@ note_homeless(struct kms_provider *provider, const struct sks_credential *list, 
                  len > 0 ? text : NULL, now);
 }
 
-/* Of a token that is not the provider's any more, or has another name, nobody would say that it is
- * well. */
+/* Clear the troubles of tokens that are not the provider's any more, or are named differently now:
+ * no later look would clear them. */
 static void
 forget_troubles_of_tokens(struct kms_provider *provider, time_t now)
 {
@@ -548,7 +548,7 @@ tidy(struct kms_provider *provider, time_t now)
         .retired_s = (time_t)config->retired_s,
         .keep_keys = !config->destroys_keys,
         .clock_is_doubtful = !sks_trust_is_ready(provider->kms->verification.trust, now),
-        /* without its STI-CR nothing is forgotten: nobody would take its chain away any more */
+        /* without its STI-CR nothing is forgotten, because the chain could not be removed */
         .destroyed_s = provider->repository != NULL ? (time_t)config->destroyed_s : 0,
         .repository = provider->repository,
         .progress = sks_kms_tell_line,
@@ -593,7 +593,7 @@ sks_kms_look(struct sks_kms *kms, size_t number, time_t now, unsigned *again_s)
     return st;
 }
 
-/* ---- what all share ---- */
+/* ---- for all providers ---- */
 
 enum hsm_status
 sks_kms_refresh_trust(struct sks_kms *kms, time_t now)
@@ -601,7 +601,7 @@ sks_kms_refresh_trust(struct sks_kms *kms, time_t now)
     return sks_trust_refresh(kms->verification.trust, now);
 }
 
-/* Of a provider that is not configured any more nobody would say that it is well. */
+/* Clear the troubles of providers that are not configured any more. */
 static void
 forget_troubles_of_others(struct sks_kms *kms, time_t now)
 {
@@ -622,7 +622,7 @@ sks_kms_tend(struct sks_kms *kms, time_t now)
 {
     enum hsm_status st;
 
-    (void)sks_tokens_retry(kms->tokens); /* which one is away is told by who wants it */
+    (void)sks_tokens_retry(kms->tokens); /* an absent token is reported by the code that needs it */
     st = sks_kms_refresh_trust(kms, now);
     if (st == HSM_OK)
         sks_kms_meter_refresh(kms, now);

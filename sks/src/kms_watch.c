@@ -72,7 +72,7 @@ add(struct list *list, time_t due, time_t ends)
     return one;
 }
 
-/* A certificate that is refused is as good as one that has ended. */
+/* A certificate that is refused counts as one that has expired. */
 static void
 add_credential(struct list *list, struct sks_catalogue *catalogue, struct sks_trust *trust,
                const struct sks_credential *credential, time_t now)
@@ -91,7 +91,7 @@ add_credential(struct list *list, struct sks_catalogue *catalogue, struct sks_tr
              credential->id, credential->spc, is_refused ? ": every STI-VS refuses it" : "");
 }
 
-/* None is as good as one that has ended. */
+/* A missing certificate counts as one that has expired. */
 static void
 add_lack(struct list *list, const char *spc, time_t now)
 {
@@ -155,7 +155,7 @@ add_trust(struct list *list, struct sks_trust *trust, time_t now)
 
     sks_trust_ends(trust, &ends[0], &ends[1]);
     for (size_t i = 0; i < 2; i++) {
-        time_t end = ends[i] != 0 ? ends[i] : now - 1; /* none is as good as one that has ended */
+        time_t end = ends[i] != 0 ? ends[i] : now - 1; /* a missing one counts as expired */
         struct sks_watched *one = add(list, end - DAY_S, end);
 
         if (one != NULL)
@@ -189,7 +189,7 @@ sks_kms_watched(const struct sks_sp_config *config, struct sks_catalogue *catalo
     return HSM_OK;
 }
 
-/* ---- who is told ---- */
+/* ---- notification ---- */
 
 static struct kms_alarm *
 alarm_of(struct sks_kms *kms, const char *what)
@@ -200,7 +200,7 @@ alarm_of(struct sks_kms *kms, const char *what)
         if (strcmp(kms->alarms[i].what, what) == 0)
             return &kms->alarms[i];
     if (kms->alarm_count == SKS_WATCHED_MAX)
-        kms->alarm_count = 0; /* things came and went: all is told anew */
+        kms->alarm_count = 0; /* the list changed: report all of it again */
     alarm = &kms->alarms[kms->alarm_count++];
     memset(alarm, 0, sizeof(*alarm));
     snprintf(alarm->what, sizeof(alarm->what), "%.*s", (int)sizeof(alarm->what) - 1, what);

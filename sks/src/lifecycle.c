@@ -46,7 +46,7 @@ move(const struct sks_lifecycle *lifecycle, struct sks_credential *credential, e
 
 /* ---- the key ---- */
 
-/* A key that a credential has that may still sign, or sign again, is not destroyed. */
+/* A key is not destroyed while a credential that has it signs or may sign again. */
 static enum hsm_status
 check_nobody_needs_it(const struct sks_lifecycle *lifecycle, const struct sks_credential *one,
                       struct hsm_reason *why)
@@ -162,9 +162,10 @@ tidy_one(const struct sks_lifecycle *lifecycle, struct sks_credential *credentia
     return st;
 }
 
-/* ---- what is over for long ---- */
+/* ---- forgetting destroyed credentials ---- */
 
-/* Its chain first: what the catalogue does not have any more nobody would take away. */
+/* Remove the chain first: once the catalogue lacks the credential, its chain would stay for ever.
+ */
 static enum hsm_status
 forget_one(const struct sks_lifecycle *lifecycle, const struct sks_credential *credential)
 {
@@ -210,7 +211,8 @@ sks_lifecycle_tidy(const struct sks_lifecycle *lifecycle, time_t now)
         struct hsm_reason why = {""};
         enum hsm_status one = tidy_one(lifecycle, &list[i], now, &why);
 
-        if (one != HSM_OK && one != HSM_ERR_BUSY) /* an absent token is told by who waits for it */
+        if (one != HSM_OK &&
+            one != HSM_ERR_BUSY) /* an absent token is reported by the code that waits for it */
             hsm_log(HSM_LOG_ERROR, "%s", why.text[0] != '\0' ? why.text : hsm_status_text(one));
         first = first == HSM_OK ? one : first;
     }

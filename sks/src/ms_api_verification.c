@@ -140,7 +140,7 @@ take_resource_priority(struct ms_verification *out, const char *values)
     return NULL;
 }
 
-/* Other headers, such as Diversion, say nothing that a PASSporT claims. */
+/* Other headers, such as Diversion, have no counterpart in the claims of a PASSporT. */
 static const char *
 take_header(struct ms_verification *out, const char *header)
 {

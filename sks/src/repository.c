@@ -80,7 +80,7 @@ copy_without_final_slash(const char *url)
     return strndup(url, len);
 }
 
-/* What is here is public: others, such as another web server, may read it. */
+/* The chains are public: other programs, such as a web server, may read the files. */
 static enum hsm_status
 make_directory(const char *dir)
 {
@@ -152,7 +152,7 @@ file_path(const struct sks_repository *repository, const struct name *name)
     return path;
 }
 
-/* A file of this name is what a crash of another program, or a person, may have left. */
+/* A file of this name may have been left by a crash of another program, or by a person. */
 static enum hsm_status
 holds(const char *path, const char *pem)
 {

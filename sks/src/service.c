@@ -36,7 +36,7 @@ sks_service_check(const struct sks_service *service)
     return sks_signing_check(service->signing);
 }
 
-/* ---- who may ask ---- */
+/* ---- authentication ---- */
 
 /* RFC 6750 section 2.1; NULL: none is shown. */
 static const char *
@@ -58,7 +58,8 @@ bears_token(const struct sks_service *service, const char *bearer)
            hsm_secret_equals(service->config.bearer, bearer, strlen(bearer));
 }
 
-/* *caller is NULL when nothing is known of callers but that they may ask. */
+/* Without a file of callers a request is authenticated but no caller identified: *caller is NULL.
+ */
 static bool
 is_authenticated(const struct sks_service *service, const struct acme_http_request *request,
                  const struct sks_caller **caller)
@@ -165,7 +166,7 @@ sks_service_body(const struct acme_http_request *request, const char **body, siz
     return true;
 }
 
-/* So that callers find their request in their logs; only what is harmless in a header. */
+/* Echoed so that callers find the request in their logs; only characters harmless in a header. */
 static void
 echo_request_id(const struct acme_http_request *request, struct acme_http_response *response)
 {
@@ -198,7 +199,8 @@ sks_service_outcome(const struct ms_fault *fault)
 
 /* ---- routes ---- */
 
-/* A probe is told whether all is well; whose calls are not served, and why, is for callers. */
+/* A probe learns whether the service is well; whose calls are not served, and why, is shown to
+ * callers only. */
 static void
 answer_operations(struct sks_service *service, const struct sks_caller *caller,
                   const struct acme_http_request *request, struct acme_http_response *response)

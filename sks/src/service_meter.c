@@ -10,7 +10,7 @@
 
 #include "sign_internal.h"
 
-#define KEY_TOLD_S 600 /* a key that signs no more: Prometheus has asked by then */
+#define KEY_TOLD_S 600 /* kept for a key that signs no more: scraped by then */
 
 static const struct hsm_metric signing_seconds = {
     "sti_sks_signing_seconds", "Signing requests by outcome, and how long each took.",
@@ -98,7 +98,7 @@ signature_series(const struct sks_service *service, const struct sks_signer *sig
     };
 }
 
-/* What nearly every call counts is looked up once. */
+/* Series that nearly every call counts are looked up once. */
 void
 sks_meter_signature(void *service, const struct sks_signer *signer, bool good, int64_t took_ns)
 {
@@ -167,7 +167,8 @@ set_not_after(struct sks_service *service, size_t provider)
     }
 }
 
-/* What is not active any more is not told of any more: nobody looks it up. */
+/* Credentials that are not active any more are not reported: their series are not looked up again.
+ */
 static void
 set_left_out(struct sks_service *service, size_t provider)
 {

@@ -12,7 +12,7 @@
 
 #include "ms_api_signing_internal.h"
 
-/* RFC 8224 section 4.1: nobody signs for a time that is not now. */
+/* RFC 8224 section 4.1: a signature is made only for the present time. */
 static bool
 check_fresh(const struct sks_claims *claims, time_t now, struct ms_fault *fault)
 {
@@ -29,15 +29,15 @@ check_fresh(const struct sks_claims *claims, time_t now, struct ms_fault *fault)
 struct sks_signing_call {
     struct sks_signing_call *next; /* of the spare ones */
     struct sks_service *service;
-    const struct sks_caller *caller; /* NULL: nothing is known of callers */
+    const struct sks_caller *caller; /* NULL: no callers are configured */
     const struct sks_customer *customer; /* NULL likewise */
-    const char *who; /* asked, for the journal of signatures; NULL: nobody */
+    const char *who; /* sent the request, for the journal of signatures; NULL: unknown */
     time_t now;
     int64_t begun; /* hsm_clock_ns() */
     unsigned wait_s; /* when there were too many calls */
     bool is_charged; /* to the rates */
     struct ms_fault fault; /* why it is not signed */
-    bool is_aside; /* its request is handled anew later */
+    bool is_aside; /* parked: its request is handled again later */
     bool is_signed;
     char *identity; /* owned; NULL: not signed */
     struct sks_signers *signers; /* a share; NULL: not signed */
@@ -145,7 +145,7 @@ check_claims(struct sks_signing_call *call)
            check_fresh(&call->signing.claims, call->now, &call->fault);
 }
 
-/* What the customer may have said. */
+/* What the customer may claim. */
 static bool
 check_policy(struct sks_signing_call *call)
 {
@@ -164,7 +164,7 @@ verifies(const struct sks_signing_call *call)
            sks_customer_verifies_div(call->customer, &call->signing.claims);
 }
 
-/* To verify may be to wait, which the event loop does not. */
+/* Verification may wait, which the event loop must not. */
 static bool
 may_wait(struct sks_signing_call *call, struct acme_http_response *response)
 {
@@ -172,7 +172,7 @@ may_wait(struct sks_signing_call *call, struct acme_http_response *response)
     return !call->is_aside;
 }
 
-/* How often the caller and the customer may; once for each call. */
+/* Charge the rates of the caller and the customer, once for each call. */
 static bool
 check_rate(struct sks_signing_call *call, struct acme_http_response *response)
 {
@@ -193,13 +193,13 @@ judge_diversion(struct sks_signing_call *call, const struct sks_verification *ve
         return true;
     if (verification->verdict == SKS_E17_UNTRUSTED && !sks_trust_is_ready(trust, call->now))
         return sks_ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW, SKS_SERVICE_NO_TRUST, "");
-    if (verification->verdict == SKS_E8_INFO_UNREACHABLE) /* it may be there later */
+    if (verification->verdict == SKS_E8_INFO_UNREACHABLE) /* it may be reachable later */
         return sks_ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW, verification->reason_desc.text, "");
     return sks_ms_refuse(&call->fault, MS_NOT_ALLOWED, "identityHeaders",
                          verification->reason_desc.text);
 }
 
-/* Whether what is diverted is valid: who diverts vouches for no more than it was told. */
+/* Whether the diverted PASSporT is valid: a div vouches only for what was verified. */
 static bool
 verify_headers(struct sks_signing_call *call, struct acme_http_response *response)
 {
@@ -225,7 +225,7 @@ verify_headers(struct sks_signing_call *call, struct acme_http_response *respons
     sks_service_wait(&wait, response, &diverted);
     st = sks_verify_diversion(call->service->config.verifier, &diverted, div, call->now,
                               &verification);
-    call->fault.error = MS_INTERNAL; /* if it is no answer */
+    call->fault.error = MS_INTERNAL; /* if there is no verdict */
     call->is_aside = sks_service_waits(&wait, response, st, &call->fault);
     return st == HSM_OK && judge_diversion(call, &verification);
 }
@@ -260,8 +260,8 @@ record(const struct sks_signing_call *call, const struct acme_http_request *requ
     return sks_trail_write(call->service->config.trail, &entry);
 }
 
-/* What is refused before the rates is charged to them for its record: or the disk, without which
- * nothing is signed, would be filled by whoever asks often enough. */
+/* A call that is refused before it was charged to the rates is charged for its record. Otherwise a
+ * caller could fill the disk, and without room for records nothing is signed. */
 static bool
 may_record(const struct sks_signing_call *call)
 {
@@ -344,7 +344,7 @@ respond_fault(const struct sks_signing_call *call, struct acme_http_response *re
     sks_ms_fault_respond(&call->fault, response);
 }
 
-/* Answer with the signature, or why there is none. */
+/* Answer with the signature, or with the reason why it was refused. */
 static void
 finish(void *context, const struct acme_http_request *request, struct acme_http_response *response)
 {

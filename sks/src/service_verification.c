@@ -60,8 +60,8 @@ is_untrusted(const struct sks_judgements *judgements)
     return false;
 }
 
-/* Without a list and a CRL that are good now there is no saying whether a certificate is trusted:
- * that is this server's fault, and no verdict on the call. */
+/* Without a current list and CRL it cannot be decided whether a certificate is trusted: that is a
+ * fault of this server, not a verdict on the call. */
 static bool
 judge(struct sks_service *service, const struct sks_call *call, struct sks_judgements **out,
       enum hsm_status *st, struct ms_fault *fault)
@@ -76,8 +76,8 @@ judge(struct sks_service *service, const struct sks_call *call, struct sks_judge
     return true;
 }
 
-/* Judge, unless a chain has to be fetched first: then the request is put aside, and judged when it
- * is there. No thread waits for it: a stranger says from where it comes. */
+/* Judge, unless a chain has to be fetched first: then the request is parked and judged when the
+ * chain is there. No thread waits for the chain, because a stranger chooses its URL. */
 static bool
 judge_or_park(struct sks_service *service, struct sks_call *call,
               struct acme_http_response *response, struct sks_judgements **out, bool *is_parked,
@@ -94,7 +94,7 @@ judge_or_park(struct sks_service *service, struct sks_call *call,
     return is_judged;
 }
 
-/* What the metrics count: the verdict that the call is told by. */
+/* The verdict that the metrics count: on the shaken PASSporT, or else on the first. */
 static const struct sks_verification *
 told(const struct sks_judgements *judgements)
 {
@@ -102,8 +102,8 @@ told(const struct sks_judgements *judgements)
                                       : &judgements->judged[0].verification;
 }
 
-/* The Reason header of each PASSporT that is not valid, for a proxy that lets the call go on (RFC
- * 9410); which one it is about, where there are several. */
+/* Add a Reason header for each PASSporT that is not valid, for a proxy that lets the call continue
+ * (RFC 9410). Where there are several PASSporTs, the header identifies its own. */
 static void
 add_reasons(const struct sks_judgements *judgements, struct acme_http_response *response)
 {

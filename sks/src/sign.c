@@ -33,7 +33,7 @@ struct sks_signer {
     char *token; /* owned; its label */
     struct frame frames[SKS_PPT_COUNT];
     struct certs_tnauthlist *list; /* owned */
-    bool has_spc; /* numbers are for the provider to answer for */
+    bool has_spc; /* the provider is responsible for the numbers */
     struct certs_constraints *constraints; /* owned; NULL: none */
     char spc[CERTS_SPC_MAX + 1];
     time_t not_before, not_after; /* of the leaf; of the first of the chain to end */
@@ -236,8 +236,8 @@ check_constraints(const struct sks_signer *signer, const struct sks_claims *clai
     return st == HSM_ERR_UNTRUSTED ? HSM_ERR_UNSUPPORTED : st;
 }
 
-/* A certificate of numbers alone speaks for these and no others (RFC 8224 section 6.1, RFC 8946
- * section 4.1, RFC 9060). Under an SPC it is the provider who answers for the number. */
+/* A certificate that lists only numbers covers these and no others (RFC 8224 section 6.1, RFC 8946
+ * section 4.1, RFC 9060). With an SPC the provider is responsible for the number. */
 static enum hsm_status
 check_numbers(const struct sks_signer *signer, const struct sks_claims *claims,
               struct hsm_reason *why)

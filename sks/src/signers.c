@@ -24,7 +24,7 @@ struct loaded {
 
 struct sks_signers {
     atomic_uint holders;
-    struct hsm_group *group; /* of all of them; NULL: there is one at most */
+    struct hsm_group *group; /* of all keys; NULL: there is at most one */
     size_t count;
     struct loaded *loaded; /* owned; newest first */
     size_t left_out_count;
@@ -124,7 +124,7 @@ leave_out(struct sks_signers *signers, struct sks_tokens *tokens,
     return HSM_OK;
 }
 
-/* What is wrong with one credential keeps no other from signing. */
+/* A faulty credential does not prevent the others from signing. */
 static enum hsm_status
 load_next(struct sks_signers *signers, const struct sks_credential *credential,
           struct sks_tokens *tokens)
@@ -273,7 +273,7 @@ sks_signers_at(const struct sks_signers *signers, time_t now)
 struct group_call {
     const struct sks_claims *claims;
     time_t now;
-    const struct sks_signer *asked; /* last; NULL: nobody yet */
+    const struct sks_signer *asked; /* the last one tried; NULL: none yet */
     const struct sks_signer *forbids; /* its certificate does not cover what is claimed; or NULL */
     struct hsm_reason forbidden; /* why */
     char *text; /* what it is to sign; owned */

@@ -11,17 +11,17 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-#define PROBE_S 10 /* without a signature for this long, one is asked for */
+#define PROBE_S 10 /* without a signature for this long, a probe is signed */
 #define RETRY_S 10 /* between attempts to load what could not be loaded */
 
 #define QUICK_NS INT64_C(500000) /* a signature that takes less is not waited for by a thread */
-#define SLOWER   64 /* of so many slower signatures, about, the typical time becomes theirs */
+#define SLOWER   64 /* about as many slower signatures raise the typical time to theirs */
 
 /** A service provider, and its credentials that sign. */
 struct provider {
-    char *spc; /* owned; NULL: the only one that has active ones */
+    char *spc; /* owned; NULL: the only provider with active credentials */
     struct sks_signers *signers; /* that sign; NULL: nothing could be loaded yet */
-    struct sks_signers *latest; /* what the catalogue has now; NULL: it could not be asked */
+    struct sks_signers *latest; /* what the catalogue has now; NULL: it could not be read */
     atomic_bool may_come; /* what is missing, by itself */
     _Atomic enum hsm_status status; /* of what the catalogue has now: whether it is loaded */
     const char *_Atomic fault; /* why not all of that is; static; NULL: all is */
@@ -60,7 +60,7 @@ find_provider(struct sks_signing *signing, const char *spc)
     return NULL;
 }
 
-/* A set of a provider as it is now; NULL: there is none. */
+/* A share of the provider's present set; NULL: nothing is loaded. */
 static struct sks_signers *
 take(struct sks_signing *signing, struct sks_signers *const *set)
 {
@@ -123,8 +123,8 @@ tell_signers(const struct provider *provider, const struct sks_signers *signers)
     }
 }
 
-/* What the catalogue has now, told by `latest`; *fault receives why not all of it is loaded, NULL
- * when it is. */
+/* Load what the catalogue has now, recorded in `latest`; *fault receives why not all of it could be
+ * loaded, or NULL. */
 static enum hsm_status
 load_signers(struct sks_signing *signing, struct provider *provider, const char **fault,
              struct sks_signers **out)
@@ -189,7 +189,7 @@ drop_given_up(struct sks_signing *signing, struct provider *provider)
     replace_signers(signing, provider, NULL);
 }
 
-/* What was told when it failed before, with the same catalogue, is not told again. */
+/* A failure that was logged before, with the same catalogue, is not logged again. */
 static void
 load_provider(struct sks_signing *signing, struct provider *provider, bool is_new)
 {
@@ -228,8 +228,8 @@ is_wanting(const struct provider *provider)
     return provider->fault != NULL && provider->may_come;
 }
 
-/* A provider that cannot be loaded keeps no other from it. Called with `refreshing` held, or before
- * threads know of it. */
+/* A provider that cannot be loaded does not prevent the others from loading. Called with
+ * `refreshing` held, or before other threads have access. */
 static enum hsm_status
 load(struct sks_signing *signing)
 {
@@ -274,13 +274,14 @@ probe(struct sks_signing *signing, time_t now)
     }
 }
 
-/* Those that are not open may take long to say so again: nobody waits for that. */
+/* A token that is not open may take long to fail again: no thread waits for that. */
 static void
 retry_tokens(struct sks_signing *signing)
 {
     if (hsm_clock_s() < signing->tokens_at)
         return;
-    (void)sks_tokens_retry(signing->config.tokens); /* who is not served for it is told below */
+    (void)sks_tokens_retry(
+        signing->config.tokens); /* providers that cannot sign are logged below */
     signing->tokens_at = hsm_clock_s() + RETRY_S;
 }
 
@@ -429,7 +430,7 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
     return true;
 }
 
-/* ---- how it is ---- */
+/* ---- status ---- */
 
 /* Why a provider's calls are not signed, or not with what the catalogue has now. */
 static size_t
@@ -457,7 +458,7 @@ sks_signing_reasons(struct sks_signing *signing, time_t now,
 {
     size_t count = 1;
 
-    /* One that signs is enough: others' calls are not to suffer for a provider without any. */
+    /* One that signs is enough: a provider that cannot sign must not stop the calls of others. */
     for (size_t i = 0; count > 0 && i < signing->provider_count; i++)
         count = faults_of(signing, &signing->providers[i], now, why);
     if (count == 0 && !is_ready(signing))

@@ -1,4 +1,4 @@
-/* sp_verification.c - what verifies calls and certificates, as the configuration says. */
+/* sp_verification.c - opens what verifies calls and certificates, from the configuration. */
 #define _GNU_SOURCE /* asprintf */
 #include <sks/sp_verification.h>
 
@@ -13,8 +13,8 @@
 
 #define PRELOAD_MAX 1048576 /* octets of a list of URLs */
 
-/* Those who speak for the STI-PA and the STI-CA are not those whom strangers' repositories have
- * their certificates of. */
+/* The system's TLS CAs are trusted for repositories, which strangers run, but not for the STI-PA
+ * and the STI-CA. */
 static enum hsm_status
 open_http(const struct sks_sp_config *config, struct sks_sp_verification *parts)
 {
@@ -56,7 +56,7 @@ open_trust(const struct sks_sp_config *config, struct sks_sp_verification *parts
     return sks_trust_new(&trust, &parts->trust);
 }
 
-/* One URL a line; blank lines and what follows '#' do not count. */
+/* One URL per line; blank lines and text after '#' are ignored. */
 static enum hsm_status
 preload(const char *path, struct sks_x5u_cache *cache)
 {

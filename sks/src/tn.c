@@ -25,7 +25,7 @@ is_number_character(char c)
     return (c >= '0' && c <= '9') || c == '#' || c == '*';
 }
 
-/* What stands behind the scheme, or NULL. Schemes do not mind case (RFC 3986 section 3.1). */
+/* What stands behind the scheme, or NULL. Schemes are case-insensitive (RFC 3986 section 3.1). */
 static const char *
 after_scheme(const char *text, const char *scheme)
 {
@@ -129,7 +129,7 @@ behind(const char *number, const char *prefix)
     return len > 0 && strncmp(number, prefix, len) == 0 ? number + len : NULL;
 }
 
-/* Where the lengths of national numbers differ, their prefix tells. */
+/* If the plan sets no length of national numbers, their prefix identifies them. */
 static bool
 is_national(const struct sks_dial_plan *plan, const char *number, bool has_prefix)
 {
@@ -139,7 +139,7 @@ is_national(const struct sks_dial_plan *plan, const char *number, bool has_prefi
                                       : has_prefix && len >= NATIONAL_MIN;
 }
 
-/* What stays of a number that was dialled under the plan, and the country code to put before it;
+/* What remains of a number dialled under the plan, and the country code to put before it;
  * service codes such as 911 and *67 are left alone. */
 static const char *
 find_global(const struct sks_dial_plan *plan, const char *number, const char **country_code)

@@ -26,7 +26,7 @@ struct one {
     struct hsm_secret *pin; /* what was given; or of a source that is read once, and not by several
                                at a time; NULL: pin_source is read at each login */
     struct hsm_token *token; /* NULL: not open */
-    enum hsm_status status; /* why not; HSM_ERR_DENIED: its PIN is never tried again */
+    enum hsm_status status; /* why it is not open; HSM_ERR_DENIED: its PIN is never tried again */
     struct sks_tokens *tokens; /* whose it is */
     pthread_t opener; /* opens it: a token may take as long as it likes */
     bool has_opener;
@@ -135,7 +135,8 @@ tell(const struct one *one, enum hsm_status st)
                 hsm_status_text(st));
 }
 
-/* ---- opening: each in a thread of its own, so that one that hangs keeps no other out ---- */
+/* ---- opening: each token in its own thread, so that one that hangs does not delay the others ----
+ */
 
 /* Called with the lock held. */
 static size_t
@@ -182,7 +183,7 @@ release(struct sks_tokens *tokens)
     free(tokens);
 }
 
-/* Nothing is told of one that is open at once. */
+/* A token that opens at once is not logged. */
 static void
 conclude(struct one *one, struct hsm_token *token, enum hsm_status st)
 {
@@ -216,7 +217,7 @@ opener(void *argument)
     return NULL;
 }
 
-/* Without a thread for it this one waits. */
+/* If no thread can be started, the calling thread opens the token. */
 static void
 begin_to_open(struct one *one, bool is_again)
 {

@@ -135,7 +135,7 @@ write_line(struct sks_trail *trail, const struct line *line)
     return HSM_ERR_IO;
 }
 
-/* Of what did not pass the check there is no payload. */
+/* Claims that did not pass the check have no payload. */
 static void
 add_claims(struct line *line, const struct sks_claims *claims, bool is_signed)
 {
@@ -174,7 +174,7 @@ sks_trail_write(struct sks_trail *trail, const struct sks_trail_entry *entry)
     return write_line(trail, &line);
 }
 
-/* The descriptor keeps its number, so that who writes meanwhile meets one file or the other. */
+/* The descriptor keeps its number, so that a concurrent writer uses one file or the other. */
 void
 sks_trail_follow(struct sks_trail *trail)
 {
@@ -190,7 +190,7 @@ sks_trail_follow(struct sks_trail *trail)
         return;
     fd = open_file(trail->path);
     if (fd < 0)
-        return; /* told; the old file goes on */
+        return; /* logged; the old file stays in use */
     if (dup3(fd, trail->fd, O_CLOEXEC) < 0)
         hsm_log(HSM_LOG_ERROR, "trail %s: %s", trail->path, strerror(errno));
     else

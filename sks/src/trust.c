@@ -7,7 +7,7 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-#define RECHECK_S 300 /* a signature that was good is believed for so long */
+#define RECHECK_S 300 /* a signature that was good is not verified again for this long */
 #define FIXED_S   86400 /* how long a verdict on fixed anchors is kept */
 
 /* -- what is held ------------------------------------------------------------------------------ */
@@ -39,7 +39,7 @@ sks_held_new(time_t fetched_at)
     return held;
 }
 
-/* NULL when there is none. */
+/* NULL when absent. */
 static struct held *
 borrow(struct sks_trust *trust, struct held *const *which)
 {
@@ -74,7 +74,7 @@ sks_trust_check_signed(const struct sks_trust *trust, const struct held *held, t
     return acme_ca_list_check(held->list, held->signer, trust->pa_anchors, 0, now, why);
 }
 
-/* The signature is verified now and then, the end is asked each time. */
+/* The signature is verified from time to time, the end is checked each time. */
 static enum hsm_status
 check_held(const struct sks_trust *trust, struct held *held, time_t now, struct hsm_reason *why)
 {
@@ -82,7 +82,7 @@ check_held(const struct sks_trust *trust, struct held *held, time_t now, struct 
     enum hsm_status st;
 
     if (held->anchors != NULL)
-        return HSM_OK; /* fixed: nobody signed them */
+        return HSM_OK; /* fixed anchors are not signed */
     if (checked_at != 0 && now >= checked_at && now - checked_at < RECHECK_S &&
         now < sks_held_end(held))
         return HSM_OK;
@@ -98,9 +98,9 @@ anchors_of(const struct held *held)
     return held->anchors != NULL ? held->anchors : acme_ca_list_roots(held->list);
 }
 
-/* What is held at one time: a refresh in between changes nothing for who borrowed it. */
+/* The list and CRL held at one time: a refresh does not change them for the borrower. */
 struct view {
-    struct held *list, *crl; /* crl NULL: none is asked */
+    struct held *list, *crl; /* crl NULL: not required */
 };
 
 static void
@@ -127,7 +127,7 @@ view_borrow(struct sks_trust *trust, time_t now, struct view *view, struct hsm_r
     return check_held(trust, view->crl, now, why);
 }
 
-/* The last second at which both are good; of fixed anchors there is none. */
+/* The last second at which both are good; fixed anchors have no end. */
 static time_t
 view_until(const struct view *view, time_t now)
 {

@@ -8,8 +8,8 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-#define LOOK_S  60 /* at least so often somebody looks whether something is due, */
-#define RETRY_S 5 /* and so often while there is nothing that is good */
+#define LOOK_S  60 /* longest interval between two checks whether a refresh is due, */
+#define RETRY_S 5 /* and the interval while nothing good is held */
 
 static void
 replace(struct sks_trust *trust, struct held **which, struct held *with)
@@ -25,7 +25,7 @@ replace(struct sks_trust *trust, struct held **which, struct held *with)
 
 /* ---- when ---- */
 
-/* Half its life at the latest: so that one failure does not leave us without. */
+/* After half its life at the latest, so that a failed refresh can be repeated before it ends. */
 static time_t
 due_at(const struct held *held, time_t every_s)
 {
@@ -152,5 +152,5 @@ sks_trust_next_s(struct sks_trust *trust, time_t now)
     if (due_at(trust->crl, trust->crl_every_s) < next)
         next = due_at(trust->crl, trust->crl_every_s);
     pthread_mutex_unlock(&trust->refreshing);
-    return next > now ? (unsigned)(next - now) : RETRY_S; /* due already: it could not be had */
+    return next > now ? (unsigned)(next - now) : RETRY_S; /* overdue: the last fetch failed */
 }

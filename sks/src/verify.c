@@ -87,7 +87,7 @@ sks_judge_time(struct judgement *j)
     return HSM_OK;
 }
 
-/* A PASSporT inside of another has no parameters: its own header says where its credential is. */
+/* A PASSporT inside another has no parameters: info is taken from the x5u of its own header. */
 static enum hsm_status
 open_opt(struct judgement *j)
 {
@@ -107,7 +107,7 @@ open_opt(struct judgement *j)
     return j->identity.info == NULL ? HSM_ERR_NOMEM : HSM_OK;
 }
 
-/* Of which type the parameters say that it is; without that one it is guessed. */
+/* The type that the ppt parameter names; without the parameter shaken is assumed. */
 static enum sks_ppt
 ppt_parameter(const struct judgement *j)
 {
@@ -128,7 +128,7 @@ open_identity(struct judgement *j)
     return j->has_usual_header ? HSM_OK : sks_passport_header(&j->passport, &j->header, &j->why);
 }
 
-/* Of which type it is said to be; where it must be shaken, that is what is judged. */
+/* The type that the PASSporT claims; where only shaken is accepted, it is judged as shaken. */
 static enum sks_ppt
 ppt_claimed(const struct judgement *j)
 {
@@ -143,7 +143,7 @@ ppt_claimed(const struct judgement *j)
     return sks_ppt_of(json_string_value(ppt));
 }
 
-/* Whatever is not a full form PASSporT that can be read has no better case than this one. */
+/* Anything that is not a readable full form PASSporT is reported as this case: none fits better. */
 static enum hsm_status
 check_full_form(struct judgement *j)
 {
@@ -174,7 +174,7 @@ check_info_present(struct judgement *j)
     return HSM_OK;
 }
 
-/* E7 and E8: who fetches also judges the URL. */
+/* E7 and E8: the code that fetches the chain also checks the URL. */
 static enum hsm_status
 get_chain(struct judgement *j)
 {
@@ -200,9 +200,9 @@ header_string(const struct judgement *j, const char *name)
     return json_string_value(json_object_get(j->header, name));
 }
 
-/* E9 to E13: a usual header has all members, and they say what they must. */
+/* E9 to E13: a usual header has all members, with the required values. */
 
-/* Where any type may come, ppt may be left out: that is the base type. */
+/* Where any type is accepted, ppt may be absent: the base type. */
 static enum hsm_status
 check_header_members(struct judgement *j)
 {
@@ -236,7 +236,7 @@ check_typ(struct judgement *j)
     return HSM_OK;
 }
 
-/* RFC 7515 section 4.1.11: what crit names must be understood, and we know no such extension. */
+/* RFC 7515 section 4.1.11: extensions that crit names must be understood; none is supported. */
 static enum hsm_status
 check_alg(struct judgement *j)
 {

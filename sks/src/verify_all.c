@@ -1,4 +1,4 @@
-/* verify_all.c - several Identity headers of a call, and the chain that div PASSporTs make. */
+/* verify_all.c - the Identity headers of a call, and the chain that its div PASSporTs form. */
 #define _GNU_SOURCE /* asprintf */
 #include "verify_internal.h"
 
@@ -15,12 +15,12 @@
 
 #define BASE64URL "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-/* The PASSporTs of a call, those inside of a div-o behind it; and one that is to be signed. */
+/* The PASSporTs of a call, followed by those inside a div-o and by one that will be signed. */
 struct passports {
     struct judgement j[CHAIN_MAX];
     size_t index[CHAIN_MAX]; /* of the header */
     struct chain chain; /* as far as they could be read before anything is judged */
-    bool is_good[CHAIN_MAX]; /* valid; a div: its link holds, too */
+    bool is_good[CHAIN_MAX]; /* valid; for a div, its link holds as well */
     bool is_covered[CHAIN_MAX]; /* a good div leads from it to where the call goes */
 };
 
@@ -32,9 +32,9 @@ passports_clear(struct passports *passports)
     sks_div_chain_clear(&passports->chain);
 }
 
-/* ---- taking them up ---- */
+/* ---- collecting the PASSporTs ---- */
 
-/* One that the chain has a place for; what is beyond those that are counted is not even zero. */
+/* Fill entry `i`, which the chain has counted; entries beyond the count are uninitialised. */
 static void
 put(struct passports *passports, size_t i, const struct judgement *like, size_t index)
 {
@@ -42,7 +42,7 @@ put(struct passports *passports, size_t i, const struct judgement *like, size_t 
     passports->index[i] = index;
 }
 
-/* What it claims, before it is judged: to know which one a div speaks of. */
+/* Read the claims before the PASSporT is judged, to find out which one a div refers to. */
 static enum hsm_status
 glimpse(struct passports *passports, size_t i)
 {
@@ -56,10 +56,10 @@ glimpse(struct passports *passports, size_t i)
         st = sks_div_chain_take(&passports->chain, i, j->opt != NULL ? j->opt : identity.passport,
                                 j->is_any_type, &j->ppt, NULL);
     sks_identity_clear(&identity);
-    return st == HSM_ERR_NOMEM ? st : HSM_OK; /* its verdict will say so */
+    return st == HSM_ERR_NOMEM ? st : HSM_OK; /* its verdict reports the fault */
 }
 
-/* Those inside of a div-o, and inside of these. */
+/* Add the PASSporTs inside each div-o, at any depth. */
 static enum hsm_status
 add_insides(struct passports *passports)
 {
@@ -120,7 +120,8 @@ mark_good(struct passports *passports)
     sks_div_chain_stand(&passports->chain, is_valid, passports->is_good);
 }
 
-/* Where the call goes is what the outermost div says, or one further out. */
+/* A good div diverts this PASSporT, and the div either names the call's present destination and is
+ * fresh, or is covered itself. */
 static bool
 is_led_on(const struct passports *passports, size_t i)
 {
@@ -143,7 +144,8 @@ mark_covered(struct passports *passports)
     }
 }
 
-/* What was let pass because a div spoke of it does not stand when the div does not. */
+/* An old iat or another destination was tolerated because a div refers to the PASSporT: refuse the
+ * PASSporT if no good div covers it. */
 static bool
 refuse_uncovered(struct passports *passports)
 {
@@ -163,7 +165,7 @@ refuse_uncovered(struct passports *passports)
     return has_refused;
 }
 
-/* A refusal may take the ground from under another: at most as often as there are PASSporTs. */
+/* A refusal may invalidate another PASSporT, so repeat: at most once for each PASSporT. */
 static void
 judge_chain(struct passports *passports)
 {
@@ -178,8 +180,8 @@ judge_chain(struct passports *passports)
     }
 }
 
-/* RFC 9795 section 10: a third party's data is shown only beside a caller who is known. True if one
- * was refused: then no div stands on it, either. */
+/* RFC 9795 section 10: a third party's data is shown only if the caller is known. True if a
+ * PASSporT was refused: a div that diverts it has to be judged again. */
 static bool
 judge_third_parties(struct passports *passports)
 {
@@ -205,8 +207,8 @@ judge_third_parties(struct passports *passports)
 
 /* ---- the answer ---- */
 
-/* Behind the last dot; NULL: none that a header field can carry. Of a PASSporT that is inside of
- * another it may be any text. */
+/* The last dot, which the signature follows; NULL: no signature that a header field can carry. In a
+ * PASSporT inside another the signature may be any text. */
 static const char *
 signature_of(const struct judgement *j)
 {
@@ -278,7 +280,7 @@ write_all(const struct passports *passports, struct sks_judgements **out)
     return HSM_OK;
 }
 
-/* The first so many of them. */
+/* Judge the first `count` PASSporTs, then the chain. */
 static enum hsm_status
 judge_all(struct passports *passports, size_t count)
 {
@@ -314,7 +316,7 @@ sks_verify_all(struct sks_verifier *verifier, const struct sks_call *call, time_
     return st == HSM_OK ? write_all(&passports, out) : st;
 }
 
-/* Why it stands on nothing: what is wrong with the one that it diverts. */
+/* For a div that is not valid, report the verdict on the first PASSporT that it diverts, if any. */
 static void
 write_diversion(const struct passports *passports, size_t div, struct sks_verification *out)
 {

@@ -6,11 +6,10 @@
 #include "constrained_internal.h"
 
 /*
- * A provider vouches for numbers by attestation: nobody can tell from an SPC
- * whose a ported number is. A certificate without an SPC, a delegate's (RFC
- * 9060), speaks for its numbers alone; of a div for the one that diverts (RFC
- * 8946 section 4.2). A third party's rich call data says so with iss (RFC 9795
- * section 10).
+ * A provider vouches for numbers by attestation: an SPC does not show to which provider a ported
+ * number belongs. A delegate certificate (RFC 9060) has no SPC and covers its own numbers only; in
+ * a div PASSporT the number checked is the one that diverts (RFC 8946 section 4.2). A third party's
+ * rich call data is identified by iss (RFC 9795 section 10).
  */
 static enum hsm_status
 check_number(struct judgement *j)

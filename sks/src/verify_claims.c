@@ -91,8 +91,8 @@ is_authorized(const struct judgement *j, const char *value)
     return false;
 }
 
-/* Every priority that the call asks for must be vouched for; the PASSporT may name more, which a
- * proxy on the way took off. */
+/* Every priority that the call requests must be in the PASSporT, which may name more: a proxy on
+ * the way may have removed some from the call. */
 static enum hsm_status
 check_priorities(struct judgement *j)
 {
@@ -137,8 +137,8 @@ judge_rcd(const json_t *payload, enum sks_rcd *out, struct sks_refusal *refusal)
     return st;
 }
 
-/* A bad rcd claim spoils a PASSporT of that type; in another it is only not shown (RFC 9795
- * section 8.2). */
+/* A bad rcd claim invalidates a PASSporT of type rcd; in another type the data is not shown (RFC
+ * 9795 section 8.2). */
 static enum hsm_status
 check_rcd(struct judgement *j)
 {

@@ -43,10 +43,10 @@ sks_claims_parties(const json_t *dest)
            count <= SKS_DEST_MAX;
 }
 
-/* One end of the call as SIP tells it. */
+/* A party of the call as the SIP headers name it. */
 struct party {
-    char tn[SKS_TN_MAX + 1]; /* "": it is no number */
-    char uri[SKS_TN_URI_MAX + 1]; /* "": it is no URI */
+    char tn[SKS_TN_MAX + 1]; /* "": not a telephone number */
+    char uri[SKS_TN_URI_MAX + 1]; /* "": not a URI */
 };
 
 static void
@@ -66,7 +66,7 @@ party_of(const char *tn, const char *uri, const struct sks_dial_plan *plan, stru
         memcpy(out->uri, text, strlen(text) + 1);
 }
 
-/* A tn claim is canonical or it is nobody's (RFC 8225 section 5.2.1). */
+/* A tn claim that is not canonical matches no party (RFC 8225 section 5.2.1). */
 static bool
 is_tn_of(const struct party *party, const json_t *claim)
 {
@@ -105,7 +105,7 @@ is_among(const struct party *party, const json_t *dest)
     return false;
 }
 
-/* Everyone the call goes to must be among those the PASSporT names; it may name more. */
+/* Every destination of the call must be named in the PASSporT, which may name more. */
 static bool
 has_all(const json_t *dest, const struct sks_dial_plan *plan, const char *const *tns,
         size_t tn_count, const char *const *uris, size_t uri_count)

@@ -29,7 +29,7 @@ sks_x5u_check(const struct sks_x5u_cache *cache, const char *url, struct hsm_rea
     return st;
 }
 
-/* ---- asking; with the lock held ---- */
+/* ---- lookup, with the lock held ---- */
 
 static enum hsm_status
 add(struct sks_x5u_cache *cache, const char *url, struct x5u_entry **out, struct hsm_reason *why)
@@ -42,13 +42,13 @@ add(struct sks_x5u_cache *cache, const char *url, struct x5u_entry **out, struct
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
-/* What a call finds of a URL. */
+/* State of a URL when a call looks it up. */
 enum standing {
     ABSENT, /* nothing */
     HIT, /* a chain */
-    STALE, /* a chain that is used, and has to be asked for anew */
-    FAILED, /* that it could not be had, a moment ago */
-    ENDED /* what is of no use any more, or has not come yet */
+    STALE, /* a chain that may be used but must be fetched again */
+    FAILED, /* a fetch failed recently */
+    ENDED /* expired, or not fetched yet */
 };
 
 static enum standing
@@ -72,7 +72,7 @@ use(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now, struct cer
     return HSM_OK;
 }
 
-/* The call waits for a fetch, which may be under way already: HSM_ERR_NOT_FOUND. */
+/* HSM_ERR_NOT_FOUND: the call waits for a fetch, which may have been started before. */
 static enum hsm_status
 await(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now, struct hsm_reason *why)
 {
@@ -83,8 +83,8 @@ await(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now, struct h
     return hsm_refuse(why, HSM_ERR_BUSY, "too many chains are being fetched already");
 }
 
-/* What is known of the URL at that time; its entry if that has to be fetched first: *entry. What
- * the table holds was checked when it came in. */
+/* Look up the URL at the time `now`. HSM_ERR_NOT_FOUND: *entry has to be fetched first. URLs in the
+ * table were checked when they were added. */
 static enum hsm_status
 look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_entry **entry,
         struct certs_chain **out, struct hsm_reason *why)
@@ -112,7 +112,7 @@ look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_ent
     return HSM_ERR_USAGE;
 }
 
-/* What a fetch has brought, whatever has become of it in the table since. */
+/* The result of a fetch, whatever happened to the entry in the table since. */
 static enum hsm_status
 take_result(const struct x5u_entry *entry, struct certs_chain **out, struct hsm_reason *why)
 {
@@ -154,7 +154,7 @@ sks_x5u_get(struct sks_x5u_cache *cache, const char *url, time_t now, struct cer
 
 /* ---- without waiting; with the lock held ---- */
 
-/* What of it has been asked for in this visit; NULL: it has not. */
+/* The entry of the URL in this visit; NULL: this visit has not requested it. */
 static const struct x5u_asked *
 visit_find(const struct sks_x5u_visit *visit, const char *url)
 {
@@ -202,7 +202,7 @@ add_waiter(struct sks_x5u_cache *cache, struct x5u_entry *entry, const struct sk
     return HSM_ERR_NOT_FOUND;
 }
 
-/* A fetch is under way: HSM_ERR_NOT_FOUND, and whoever can be told of its end will be. */
+/* HSM_ERR_NOT_FOUND: a fetch is in progress; wait->landed, if set, is called at its end. */
 static enum hsm_status
 be_told(struct sks_x5u_cache *cache, struct x5u_entry *entry, const struct sks_x5u_wait *wait,
         struct hsm_reason *why)
@@ -251,7 +251,7 @@ sks_x5u_visit_free(struct sks_x5u_visit *visit)
     free(visit);
 }
 
-/* ---- before anybody asks ---- */
+/* ---- preload and refresh ---- */
 
 enum hsm_status
 sks_x5u_preload(struct sks_x5u_cache *cache, const char *url, struct hsm_reason *why)
@@ -287,7 +287,7 @@ is_due(const struct x5u_entry *entry, time_t now)
     return entry->is_preloaded && entry->state == X5U_FAILED && now >= entry->until;
 }
 
-/* Failures have an end of their own, which comes soon. */
+/* A failed entry ends at its own `until`, which is soon. */
 static bool
 is_over(const struct sks_x5u_cache *cache, const struct x5u_entry *entry, time_t now)
 {

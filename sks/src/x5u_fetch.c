@@ -11,12 +11,12 @@
 #include <hsm/clock.h>
 #include <hsm/log.h>
 
-#define GIVEN_UP_S 2 /* until what was not begun in time is tried again */
-/* Until one is asked for again whose leaf had ended when it came: it is used so long, and judged by
- * what its dates say. */
+#define GIVEN_UP_S 2 /* before a fetch that was not begun in time is tried again */
+/* A chain whose leaf had already expired when it arrived is used for this long before it is fetched
+ * again; it is judged by its dates. */
 #define ENDED_S SKS_X5U_NEGATIVE_MAX_S
 
-/* What a fetch has brought. */
+/* The result of a fetch. */
 struct catch
 {
     enum hsm_status st;
@@ -26,13 +26,13 @@ struct catch
     time_t age; /* how long it is fresh */
     struct hsm_reason why;
     unsigned took_ms;
-    bool is_kept; /* it was here already */
-    bool is_given_up; /* nothing was asked */
+    bool is_kept; /* read from disk */
+    bool is_given_up; /* no request was sent */
 };
 
-/* ---- what HTTP says (RFC 9111) ---- */
+/* ---- freshness in HTTP (RFC 9111) ---- */
 
-/* max-age of section 5.2.2.1; 0 when there is none. */
+/* max-age of section 5.2.2.1; 0 when absent. */
 static time_t
 max_age(const char *cache_control)
 {
@@ -110,8 +110,8 @@ fetch(const struct sks_x5u_cache *cache, const char *url, const char *etag, bool
     out->took_ms = (unsigned)(hsm_clock_ms() - begun_ms);
 }
 
-/* Before anybody is asked: a process that was here before, or one beside this, may have it. In
- * place of one that has become stale only a fresh one is of use. */
+/* Look on disk before a request is sent: an earlier process, or one beside this, may have stored
+ * the chain. Only a fresh chain may replace one that has become stale. */
 static bool
 take_kept(const struct sks_x5u_cache *cache, const char *url, time_t now, bool has_chain,
           struct catch *out)
@@ -133,7 +133,7 @@ take_kept(const struct sks_x5u_cache *cache, const char *url, time_t now, bool h
     return true;
 }
 
-/* Whoever asked for it a while ago has waited long enough. */
+/* The fetch waited in the queue for too long. */
 static void
 give_up(const char *url, unsigned waited_ms, struct catch *out)
 {
@@ -143,7 +143,7 @@ give_up(const char *url, unsigned waited_ms, struct catch *out)
 
 /* ---- landing, with the lock held ---- */
 
-/* A failure is not repeated at once, each one later than the one before, within a bound. */
+/* The pause after a failure doubles with each one in a row, up to a bound. */
 static time_t
 pause_after(struct x5u_entry *entry)
 {
@@ -161,7 +161,8 @@ earlier(time_t a, time_t b)
     return a < b ? a : b;
 }
 
-/* It may be used for a while after it has become stale, and never beyond its leaf's end. */
+/* A chain may be used for a while after it has become stale, but only until its leaf expires; if
+ * the leaf has expired already, for ENDED_S. */
 static void
 land_good(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *catch)
 {
@@ -191,7 +192,7 @@ land_good(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *ca
     sks_x5u_change(cache, entry, is_good ? X5U_GOOD : X5U_STRANGE);
 }
 
-/* What it has is used until its end, unless somebody has asked for it since. */
+/* A chain that is held stays in use, unless it had ended when it was last requested. */
 static void
 land_failed(struct sks_x5u_cache *cache, struct x5u_entry *entry, const struct catch *catch)
 {
@@ -234,7 +235,7 @@ count_fetch(struct sks_x5u_cache *cache, const struct x5u_entry *entry, const st
         remember_slow(cache, entry);
 }
 
-/* To be told without the lock. */
+/* Detach the waiters: they are notified without the lock. */
 static void
 take_waiters(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct x5u_waiters *out)
 {
@@ -252,7 +253,7 @@ land(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *catch,
     entry->is_in_flight = false;
     entry->landings++;
     take_waiters(cache, entry, waiters);
-    entry->pins++; /* a change of state may push it out */
+    entry->pins++; /* a change of state may evict it */
     if (entry->is_dropped) {
         certs_chain_free(catch->chain);
     } else if (catch->st == HSM_OK) {
@@ -388,7 +389,7 @@ fetcher(void *context)
     return NULL;
 }
 
-/* Signals are for the event loop. Without another thread those there are have more to do. */
+/* Signals are left to the event loop. If no thread can be started, the others do its work. */
 static void
 start_fetcher(struct sks_x5u_cache *cache)
 {

@@ -1,9 +1,9 @@
 /*
- * x5u_kept.c - chains that were vouched for, on disk: a process that takes the place of another,
- * and those beside it, have them too when their repository is away.
+ * x5u_kept.c - chains that were vouched for, on disk: a process that replaces another, and those
+ * beside it, can use them while the repository is unreachable.
  *
- * One file for each URL, named by its digest, replaced as a whole. What is read is checked as if it
- * had come over the network, and judged anew like that.
+ * One file per URL, named by the URL's digest and replaced as a whole. A chain read from disk is
+ * checked and judged like one from the network.
  */
 #include "x5u_internal.h"
 
@@ -33,11 +33,11 @@
     (2 * CERTS_CHAIN_OCTETS_MAX) /* of a file: line ends take two characters in it                 \
                                   */
 #define AGE_MAX   (X5U_CACHE_S_MAX + SKS_X5U_STALE_S) /* no chain is used for longer */
-#define REMNANT_S 3600 /* what somebody began to write so long ago, nobody will complete */
+#define REMNANT_S 3600 /* an incomplete file of this age was abandoned by its writer */
 #define SWEEP_SHARE                                                                                \
     8 /* files of such a share of the bound, written since the last sweep, make one */
 
-#define RETRIES_MAX 64 /* in a sweep, of what could not be written: each failure is logged */
+#define RETRIES_MAX 64 /* failed writes tried again in a sweep: each failure is logged */
 
 DEFINE_DEFER(DIR, closedir)
 
@@ -57,7 +57,7 @@ path_of(const struct sks_x5u_cache *cache, const char *url, char out[PATH_SIZE])
     return n > 0 && n < PATH_SIZE;
 }
 
-/* HSM_ERR_NOT_FOUND, without a word in the log, when it is not there. */
+/* HSM_ERR_NOT_FOUND, not logged, when the file does not exist. */
 static enum hsm_status
 read_object(const char *path, json_t **out, struct hsm_reason *why)
 {
@@ -183,8 +183,8 @@ is_name(const char *name)
     return strspn(name, "0123456789abcdef") == NAME_LEN && name[NAME_LEN] == '\0';
 }
 
-/* What is too old goes at once; the others into `files`, which has room for `max`: beyond that it
- * is their turn next time. */
+/* Delete files that are too old, and list the others in `files`, `max` at most: the rest is left to
+ * the next sweep. */
 static size_t
 list_files(DIR *dir, time_t now, struct file *files, size_t max)
 {
@@ -209,7 +209,7 @@ list_files(DIR *dir, time_t now, struct file *files, size_t max)
     return count;
 }
 
-/* Whoever was vouched for, here or by a process beside this one. */
+/* Learn a host that was vouched for, in this process or in one beside it. */
 static void
 learn_host(struct sks_x5u_cache *cache, const char *name)
 {
@@ -274,7 +274,7 @@ keep_next(struct sks_x5u_cache *cache)
         free(kept.etag);
         pthread_mutex_lock(&cache->lock);
     }
-    if (st != HSM_OK && !entry->is_to_keep) { /* nor is a newer one in the line */
+    if (st != HSM_OK && !entry->is_to_keep) { /* and no newer one is queued */
         entry->is_kept = false;
         entry->has_keep_failed = true;
     }
@@ -310,7 +310,7 @@ keeper(void *context)
     return NULL;
 }
 
-/* Signals are for the event loop. */
+/* Signals are left to the event loop. */
 static bool
 start_keeper(struct sks_x5u_cache *cache)
 {
@@ -340,7 +340,7 @@ sks_x5u_keep_on_disk(struct sks_x5u_cache *cache, struct x5u_entry *entry)
     pthread_cond_signal(&cache->keep_work);
 }
 
-/* The disk may have room by now. */
+/* Try failed writes again: the disk may have room by now. */
 static void
 keep_again(struct sks_x5u_cache *cache)
 {

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STRANGE_SHARE 8 /* an eighth of the cache is for chains that nobody has vouched for */
+#define STRANGE_SHARE 8 /* an eighth of the cache is for chains that were not vouched for */
 
-/* FNV-1a from a random start: enough for tables whose size is bounded. 0 is never one. */
+/* FNV-1a from a random start: enough for tables whose size is bounded. Never 0. */
 static uint64_t
 hash_of(const struct sks_x5u_cache *cache, const char *text, size_t len)
 {
@@ -123,15 +123,15 @@ sks_x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now)
     entry->used_at = now;
 }
 
-/* Somebody waits for what a fetch of it brings. */
+/* A caller waits for the result of a fetch of this entry. */
 static bool
 is_awaited(const struct x5u_entry *entry)
 {
     return entry->is_in_flight && (entry->pins > 1 || entry->waiter_count > 0);
 }
 
-/* The one that was not used for longest; those that were preloaded stay, and those that are waited
- * for. NULL: only such. */
+/* The least recently used entry that is neither preloaded nor awaited; NULL: there is no such
+ * entry. */
 static struct x5u_entry *
 oldest(struct sks_x5u_cache *cache, enum x5u_state state)
 {
@@ -152,7 +152,7 @@ has_too_many_chains(const struct sks_x5u_cache *cache)
            cache->octets[X5U_GOOD] + cache->octets[X5U_STRANGE] > cache->octets_max;
 }
 
-/* Strangers' chains push out one another, as soon as they have more than their share. */
+/* Chains that were not vouched for evict one another as soon as they exceed their share. */
 static struct x5u_entry *
 oldest_chain(struct sks_x5u_cache *cache)
 {
@@ -195,7 +195,7 @@ sks_x5u_keep(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_
     entry->octets = octets;
 }
 
-/* ---- who has been vouched for ---- */
+/* ---- vouched URLs and hosts ---- */
 
 bool
 sks_x5u_is_vouched(const struct sks_x5u_cache *cache, const char *url)
@@ -205,7 +205,7 @@ sks_x5u_is_vouched(const struct sks_x5u_cache *cache, const char *url)
     return atomic_load_explicit(&cache->vouched[hash % X5U_BUCKETS], memory_order_relaxed) == hash;
 }
 
-/* Of a host letters are the same in either case, of the rest of a URL they are not. */
+/* A host name is case-insensitive, the rest of a URL is not. */
 static uint64_t
 hash_of_host(const struct sks_x5u_cache *cache, const char *url)
 {
