@@ -14,10 +14,10 @@
 
 struct sks_account {
     struct sks_account_config config;
-    char *token_uri; /* that of the configuration here */
+    char *token_uri; /* owned copy of config.token_uri */
     struct sks_account_keys keys;
     struct hsm_key *key;
-    struct acme_client *client; /* with that key */
+    struct acme_client *client; /* uses `key` */
 };
 
 static struct sks_account_owner
@@ -43,7 +43,7 @@ note(struct sks_account *account, const struct sks_account_keys *keys, struct hs
     return HSM_OK;
 }
 
-/* For a hosted provider the names contain its SPC. */
+/* The label of a hosted provider's key contains its SPC. */
 static enum hsm_status
 new_label(const struct sks_account *account, char out[SKS_ACCOUNT_LABEL_MAX + 1],
           struct hsm_reason *why)
@@ -56,7 +56,7 @@ new_label(const struct sks_account *account, char out[SKS_ACCOUNT_LABEL_MAX + 1]
     return sks_key_label_new(account->config.token, prefix, out, why);
 }
 
-/* What names the first key is durable before the key is made, as with all keys. */
+/* The label of the first key is durable before the key is generated, as with all keys. */
 static enum hsm_status
 name_first_key(struct sks_account *account, struct hsm_reason *why)
 {
@@ -101,7 +101,7 @@ new_client(const struct sks_account *account, struct hsm_key *key, struct acme_c
 
 /* ---- key change ---- */
 
-/* Whether that text, too, names its token (RFC 7512). */
+/* True if `uri` names the account's token, by the same or by another text (RFC 7512). */
 static bool
 is_its_token(const struct sks_account *account, const char *uri)
 {
@@ -115,7 +115,7 @@ is_its_token(const struct sks_account *account, const char *uri)
     return false;
 }
 
-/* True also if it cannot be determined. */
+/* True if an account uses the key with this label, or if that cannot be determined. */
 static bool
 is_used(const struct sks_account *account, const char *label)
 {
@@ -131,7 +131,7 @@ is_used(const struct sks_account *account, const char *label)
     return used;
 }
 
-/* Destroy an old key unless an account needs it; a key that stays does no harm. */
+/* Destroy an old key unless an account uses it; a key that remains does no harm. */
 static void
 destroy_old(struct sks_account *account, struct hsm_key *old, const char *label)
 {
@@ -141,7 +141,7 @@ destroy_old(struct sks_account *account, struct hsm_key *old, const char *label)
         hsm_log(HSM_LOG_WARNING, "account key %s: no longer needed, but still in the token", label);
 }
 
-/* The CA has the next key: it is the account's now, here too. */
+/* The next key is the account's key at the CA: make it the account's key here too. */
 static enum hsm_status
 take_next(struct sks_account *account, struct hsm_key **next, struct hsm_reason *why)
 {
@@ -161,7 +161,7 @@ take_next(struct sks_account *account, struct hsm_key **next, struct hsm_reason 
     return HSM_OK;
 }
 
-/* The CA refuses the next key: the present key stays the account's. */
+/* The CA refused the next key: the account keeps the present one. */
 static void
 give_up_next(struct sks_account *account, struct hsm_key *next)
 {
@@ -174,9 +174,9 @@ give_up_next(struct sks_account *account, struct hsm_key *next)
         destroy_old(account, next, label);
 }
 
-/* The change is asked for, perhaps again. It is given up when the CA refuses it and has the account
- * under the present key still: an answer that was lost, or cannot be read, may be of a change that
- * was made. */
+/* Request the key change, possibly a second time. It is given up only if the CA refuses it and
+ * still has the account under the present key: if the response was lost or unreadable, the CA may
+ * have made the change. */
 static enum hsm_status
 change_key(struct sks_account *account, struct hsm_key **next, struct hsm_reason *why)
 {
@@ -190,8 +190,8 @@ change_key(struct sks_account *account, struct hsm_key **next, struct hsm_reason
     return st;
 }
 
-/* The CA refuses the next key, as it does one whose account has ended. It has the account if it
- * does not know the present one. */
+/* The CA refused the next key, as it does when the account of a key has ended. If it does not know
+ * the present key, that ended account is this one. */
 static bool
 has_ended_under_next(struct sks_account *account, enum hsm_status st)
 {
@@ -199,7 +199,7 @@ has_ended_under_next(struct sks_account *account, enum hsm_status st)
            acme_client_account_find(account->client, NULL) == HSM_ERR_NOT_FOUND;
 }
 
-/* Which of the two keys does the CA know? */
+/* Determine which of the two keys the CA knows, and finish the key change accordingly. */
 static enum hsm_status
 finish_rollover(struct sks_account *account, struct hsm_reason *why)
 {
@@ -238,7 +238,7 @@ sks_account_rollover(struct sks_account *account, struct hsm_reason *why)
 
 /* ---- another account ---- */
 
-/* HSM_OK: the CA has ended the account of the present key, or knows none. */
+/* HSM_OK: the CA has ended the account of the present key, or has no account for it. */
 static enum hsm_status
 check_has_ended(struct sks_account *account, struct hsm_reason *why)
 {
@@ -279,8 +279,9 @@ sks_account_replace(struct sks_account *account, struct hsm_reason *why)
 
 /* ---- open and close ---- */
 
-/* The present key is good where the change was given up; and where the CA knows neither, an account
- * is made with it, while the next one stays noted: it may come to be known. */
+/* After a change that was given up, the present key is valid. If the CA knows neither key, the
+ * account will be created with the present one; the next one stays recorded, in case the CA knows
+ * it later. */
 static enum hsm_status
 go_on_with_rollover(struct sks_account *account, struct hsm_reason *why)
 {

@@ -20,13 +20,13 @@
 
 #define SHA256_LEN 32 /* octets */
 #define SPC_MAX    CERTS_SPC_MAX
-#define HASHES_MAX 8 /* tokens, or certificates, of one caller: enough to change them */
+#define HASHES_MAX 8 /* bearer tokens or certificates of one caller, so that they can change */
 #define RATE_MAX   1000000 /* calls a second */
 #define ATTESTS    "ABC"
 #define NO_TYPES   0U
 #define TYPE(ppt)  (1U << (ppt))
 
-/** Texts as the file has them, owned. */
+/** The values in the file; texts are owned. */
 struct customer_section {
     char *spc, *attest, *numbers, *types, *rph, *origid, *div_headers;
     long rate, burst;
@@ -43,18 +43,18 @@ struct bucket {
     unsigned per_s, burst; /* 0: no limit */
 };
 
-/** Identity headers of a call that is diverted. */
+/** Whether a div request must include the Identity headers of the call. */
 enum div_headers {
     DIV_HEADERS_NO, /* not required */
     DIV_HEADERS_YES,
-    DIV_HEADERS_VERIFIED, /* required, and the diverted one must be valid */
+    DIV_HEADERS_VERIFIED, /* required, and the diverted PASSporT must be valid */
 };
 
 struct sks_customer {
     char *name, *rule;
     struct customer_section section;
     struct certs_tnauthlist *numbers; /* owned; NULL: any */
-    unsigned types; /* TYPE() of each */
+    unsigned types; /* TYPE() bits */
     enum div_headers div_headers;
     struct bucket bucket;
     struct sks_rates *rates;
@@ -63,7 +63,7 @@ struct sks_customer {
 struct sks_caller {
     char *name;
     struct caller_section section;
-    struct sks_dial_plan dial_plan; /* its texts are the section's */
+    struct sks_dial_plan dial_plan; /* borrows its texts from `section` */
     uint8_t certificates[HASHES_MAX][SHA256_LEN];
     size_t certificate_count;
     uint8_t bearers[HASHES_MAX][SHA256_LEN];
@@ -122,7 +122,7 @@ static const struct acme_config_key caller_keys[] = {
 
 /* ---- words ---- */
 
-/* The next of words between blanks, and where it ends; NULL: no more. */
+/* The next word of a text separated by blanks, and its length; NULL: no more words. */
 static const char *
 next_word(const char **at, size_t *len)
 {
@@ -154,7 +154,7 @@ has_word(const char *words, const char *wanted, size_t wanted_len)
     return false;
 }
 
-/* ---- reading: what both have ---- */
+/* ---- reading: common to both ---- */
 
 static enum hsm_status
 set_bucket(struct sks_rates *rates, const char *kind, const char *name, long rate, long burst,
@@ -240,7 +240,7 @@ parse_div_headers(const char *text, enum div_headers *out, struct hsm_reason *wh
     return hsm_refuse(why, HSM_ERR_MALFORMED, "div-headers: not yes, verified or no");
 }
 
-/* Checked as in sks_claims_check(), to refuse it when the file is read. */
+/* Apply the check of sks_claims_check() when the file is read. */
 static enum hsm_status
 check_origid(const char *origid, struct hsm_reason *why)
 {
@@ -600,7 +600,7 @@ sks_customer_rule(const struct sks_customer *customer)
     return customer->rule;
 }
 
-/* Only a div PASSporT is added to others (RFC 8946 section 4.1). */
+/* Only a div PASSporT is added to the PASSporTs that a call already has (RFC 8946 section 4.1). */
 static enum div_headers
 div_headers_for(const struct sks_customer *customer, const struct sks_claims *claims)
 {

@@ -11,9 +11,10 @@
 #include "catalogue_internal.h"
 
 /*
- * The triggers count changes whoever makes them, so that a running signer
- * notices. No two credentials have one x5u, those that are retired included;
- * those that are forgotten have none again, since its name is the chain's digest.
+ * The triggers count changes by any process, so that a running signer notices
+ * them. No two credentials have the same x5u, not even retired ones. The x5u of
+ * a forgotten credential, if in our repository, cannot recur with another chain,
+ * because its name is the digest of the chain.
  */
 static const char *const migrations[] = {
     "CREATE TABLE credential ("
@@ -60,8 +61,9 @@ static const char *const migrations[] = {
     " since INTEGER NOT NULL,"
     " last INTEGER NOT NULL,"
     " count INTEGER NOT NULL);",
-    /* Hosted service providers have accounts and troubles of their own; "" is for the others. A
-     * trouble that persists is noted again. */
+    /* An account belongs to a hosted service provider, or with spc "" to that of [sp]. A trouble
+     * concerns one service provider, or with spc "" all. Persistent troubles will be recorded
+     * again. */
     "CREATE TABLE account_key ("
     " spc TEXT NOT NULL,"
     " ca_directory TEXT NOT NULL,"
@@ -133,7 +135,7 @@ sks_catalogue_close(struct sks_catalogue *catalogue)
     free(catalogue);
 }
 
-/* A state says what is there; a credential given up may never have come that far. */
+/* Each state requires certain members, but a credential that was given up may lack them. */
 static bool
 has_what_its_state_says(const struct sks_credential *credential)
 {
@@ -175,7 +177,7 @@ insert(struct sks_catalogue *catalogue, struct sks_credential *credential)
     return st;
 }
 
-/* The state of a credential as stored. */
+/* The stored state of a credential. */
 static enum hsm_status
 stored_state(struct sks_catalogue *catalogue, int64_t id, enum sks_state *out)
 {
@@ -219,7 +221,7 @@ update(struct sks_catalogue *catalogue, const struct sks_credential *credential)
                           (int64_t)time(NULL), credential->replaces, credential->id);
 }
 
-/* End a transaction as its statements went. */
+/* Commit a transaction if its statements succeeded, otherwise roll it back. */
 static enum hsm_status
 finish(struct sks_catalogue *catalogue, enum hsm_status st)
 {

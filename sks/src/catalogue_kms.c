@@ -157,7 +157,8 @@ sks_catalogue_told(struct sks_catalogue *catalogue, int64_t id)
 
 /* ---- orders ---- */
 
-/* If the query fails the order counts as known, so that no run takes another's order. */
+/* If the query fails, the order counts as recorded, so that no credential takes over an order that
+ * belongs to another one. */
 bool
 sks_catalogue_has_order(struct sks_catalogue *catalogue, const char *order_url)
 {

@@ -1,4 +1,4 @@
-/* chain.c - the chain that the div PASSporTs of a call make. */
+/* chain.c - the chain that the div PASSporTs of a call form. */
 #include "chain_internal.h"
 
 #include <stdlib.h>
@@ -23,7 +23,8 @@ sks_div_chain_add(struct chain *chain)
     return at;
 }
 
-/* False: it says nothing that can be compared. */
+/* Set the type and claims of a PASSporT. False: orig, dest or div cannot be compared, and the
+ * claims stay NULL. */
 static bool
 say(struct chain *chain, size_t at, enum sks_ppt ppt, json_t *claims)
 {
@@ -37,7 +38,7 @@ say(struct chain *chain, size_t at, enum sks_ppt ppt, json_t *claims)
     return is_good;
 }
 
-/* Nobody has vouched for it yet. */
+/* The signature that covers `opt` is not verified yet. */
 static enum hsm_status
 take_opt(struct chain *chain, size_t at, const json_t *claims)
 {
@@ -110,7 +111,7 @@ sks_div_chain_link(struct chain *chain)
     }
 }
 
-/* A div-o on what is inside of it alone (RFC 8946 section 5.1). */
+/* A div-o stands only on the PASSporT inside it (RFC 8946 section 5.1). */
 static bool
 stands_on_one(const struct chain *chain, size_t div, const bool *stands)
 {

@@ -1,8 +1,8 @@
 /*
- * chain_internal.h - the chain that the div PASSporTs of a call make (RFC 8946 section 4.2).
+ * chain_internal.h - the chain that the div PASSporTs of a call form (RFC 8946 section 4.2).
  *
- * Which one diverts which is found out once, of claims that nobody has vouched for yet: work and
- * memory are bounded whatever they say.
+ * Which PASSporT diverts which is determined once, from claims that are not verified yet: time and
+ * memory are bounded whatever they contain.
  */
 #ifndef SKS_CHAIN_INTERNAL_H
 #define SKS_CHAIN_INTERNAL_H
@@ -15,60 +15,59 @@
 #include <sks/passport.h>
 #include <sks/verify.h>
 
-#define CHAIN_MAX  (SKS_IDENTITIES_MAX + 1) /* PASSporTs: those of a call, one more to be signed */
+#define CHAIN_MAX  (SKS_IDENTITIES_MAX + 1) /* PASSporTs: those of a call, and one to be signed */
 #define CHAIN_NONE CHAIN_MAX
 
-/** A plain value: {.count = 0} has none, and of those that are not counted nothing is set. */
+/** Initialize it with {.count = 0}: only the counted elements are set. */
 struct chain {
     size_t count;
-    json_t *claims[CHAIN_MAX]; /* owned; NULL: it says nothing that can be compared */
+    json_t *claims[CHAIN_MAX]; /* owned; NULL: not read, or not comparable */
     enum sks_ppt ppt[CHAIN_MAX];
-    char *opt[CHAIN_MAX]; /* owned; of a div-o: the PASSporT that is inside of it; or NULL */
-    size_t inside[CHAIN_MAX]; /* where that is; CHAIN_NONE: nowhere */
-    bool diverts[CHAIN_MAX][CHAIN_MAX]; /* the first, a div, says that it diverts the second */
+    char *opt[CHAIN_MAX]; /* owned; the PASSporT inside a div-o; or NULL */
+    size_t inside[CHAIN_MAX]; /* the index of that PASSporT; CHAIN_NONE: not added */
+    bool diverts[CHAIN_MAX][CHAIN_MAX]; /* [i][j]: i is a div, and by its claims it diverts j */
 };
 
-/** One more, which says nothing yet; returns where it is. The chain has room. */
+/** Add an element without claims and return its index. The chain must have room. */
 size_t sks_div_chain_add(struct chain *chain);
 
 /**
- * What a PASSporT says, in full form.
+ * Read the claims of a PASSporT in full form.
  *
- * @param is_any_type  false: it is one of type *ppt, whatever its header says
- * @param ppt          receives the type where it is any
- * @retval HSM_ERR_MALFORMED  it cannot be read, or orig, dest or, of a div, div is not what RFC
- * 8225 section 5.2.1 wants it to be: it is as if it had said nothing, but that what is inside of it
- * is taken up all the same
+ * @param is_any_type  false: it is treated as type *ppt, whatever its header contains
+ * @param ppt          receives the type if is_any_type
+ * @retval HSM_ERR_MALFORMED  it cannot be decoded; or orig, dest or, in a div, div is not as RFC
+ *                            8225 section 5.2.1 requires. It has no claims then, but in the second
+ *                            case a PASSporT inside it is kept
  */
 HSM_MUST_CHECK enum hsm_status sks_div_chain_take(struct chain *chain, size_t at,
                                                   const char *passport, bool is_any_type,
                                                   enum sks_ppt *ppt, struct hsm_reason *why);
 
 /**
- * One more for the PASSporT in the `opt` of a div-o (RFC 8946 section 5), which says nothing yet.
- * Whoever asks this of one after the other, as long as there are more, has those inside of these,
- * too.
+ * Add an element without claims for the PASSporT in the `opt` of a div-o (RFC 8946 section 5). A
+ * loop over all elements, including those added on the way, finds nested ones too.
  *
- * @param inner  receives where it is; its text is opt[at]
- * @return false: there is none, or no room for it: then the div-o stands on nothing
+ * @param inner  receives its index; its text is opt[at]
+ * @return false: there is none, or no room for it, in which case the div-o cannot stand
  */
 bool sks_div_chain_unwrap(struct chain *chain, size_t at, size_t *inner);
 
-/** Of a div PASSporT that is to be signed: what it will say. The claims passed sks_claims_check().
- */
+/** Set the claims of a div PASSporT that is to be signed. They passed sks_claims_check(). */
 HSM_MUST_CHECK enum hsm_status sks_div_chain_say_div(struct chain *chain, size_t at,
                                                      const struct sks_claims *div);
 
-/** When all have said what they say: a div diverts each one whose dest its div is in, and whose
- *  orig is the same. */
+/** Once all claims are set, fill in `diverts`: a div diverts each PASSporT whose dest contains its
+ *  div and whose orig is the same. */
 void sks_div_chain_link(struct chain *chain);
 
 /**
- * From the first PASSporTs outwards: of those that are `valid` the ones that are no div, and each
- * div that diverts one of these, a div-o that inside of it. A ring of div stands on nothing.
+ * Determine which `valid` PASSporTs stand: those that are not div, and each div that diverts one
+ * that stands, which for a div-o must be the one inside it. A cycle of div PASSporTs does not
+ * stand.
  *
- * @param valid   of each
- * @param stands  receives of each whether it stands
+ * @param valid   one for each PASSporT
+ * @param stands  receives one for each PASSporT
  */
 void sks_div_chain_stand(const struct chain *chain, const bool *valid, bool *stands);
 

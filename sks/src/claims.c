@@ -13,7 +13,7 @@
 #include "rcd_internal.h"
 #include "writing_internal.h"
 
-#define PAYLOAD_FIXED  384 /* octets, at most: everything but what is counted */
+#define PAYLOAD_FIXED  384 /* octets, upper bound of all that is not counted separately */
 #define IDENTITY_MARKS 3 /* octets around an identity in an array: its quotes, a comma */
 #define MKY_MARKS      19 /* octets around a media key: {"alg":"","dig":""}, */
 
@@ -53,12 +53,12 @@ is_uuid(const char *text)
 
     for (size_t i = 0; form[i] != '\0'; i++) {
         if (form[i] == '-' ? text[i] != '-' : !is_hex(text[i]))
-            return false; /* a text that is shorter ends here */
+            return false; /* a shorter text ends here */
     }
     return text[sizeof(form) - 1] == '\0';
 }
 
-/* A scheme, and only characters that RFC 3986 section 2 knows. */
+/* A scheme, and only characters of RFC 3986 section 2. */
 static bool
 is_uri(const char *text)
 {
@@ -128,7 +128,7 @@ check_shaken(const struct sks_claims *claims, struct sks_refusal *refusal)
     return HSM_OK;
 }
 
-/* RFC 8946 section 4: the diverting party, and no claims about the first call. */
+/* RFC 8946 section 4: the diverting party. */
 static enum hsm_status
 check_div(const struct sks_claims *claims, size_t *octets, struct sks_refusal *refusal)
 {
@@ -207,7 +207,7 @@ check_rcd(const struct sks_claims *claims, size_t *octets, struct sks_refusal *r
         return hsm_refuse(sks_refusal_of(refusal, "crn"), HSM_ERR_MALFORMED, "not 1 to %d octets",
                           SKS_CRN_MAX);
     if (claims->crn != NULL)
-        *octets += 6 * strlen(claims->crn); /* each may be written as \u00.. */
+        *octets += 6 * strlen(claims->crn); /* each octet may be escaped as \u00.. */
     if (claims->rcd != NULL)
         *octets += json_dumpb(claims->rcd, NULL, 0, CANONICAL);
     if (claims->rcdi != NULL)
@@ -317,7 +317,7 @@ put_one(struct writing *to, const char *tn, const char *uri)
     put(to, "}", 1);
 }
 
-/* Arrays even when there is one (RFC 8225 section 5.2.1); a kind that is absent has no member. */
+/* Arrays even for a single value (RFC 8225 section 5.2.1); a kind without values has no member. */
 static void
 put_dest(struct writing *to, const struct sks_claims *claims)
 {

@@ -1,4 +1,4 @@
-/* command.c - a program of the operator's, run without a shell. */
+/* command.c - run an operator's program, without a shell. */
 #define _GNU_SOURCE /* posix_spawn_file_actions_addclosefrom_np, pidfd_open */
 #include <sks/command.h>
 
@@ -17,7 +17,7 @@
 
 #include <hsm/clock.h>
 
-/* The words as execve() wants them. */
+/* The words of a command, in the form that posix_spawn() takes. */
 struct words {
     char text[SKS_COMMAND_TEXT_MAX];
     size_t used;
@@ -35,7 +35,7 @@ append(struct words *words, const char *octets, size_t len)
     return true;
 }
 
-/* The value for "{name}" at `at`, and how long that is; NULL: there is none. */
+/* The value for the "{name}" at `at`, and the length of "{name}"; NULL: unknown. */
 static const char *
 value_at(const char *at, const struct sks_command_value *values, size_t *len)
 {
@@ -56,7 +56,7 @@ too_long(struct hsm_reason *why)
     return hsm_refuse(why, HSM_ERR_MALFORMED, "the command is too long");
 }
 
-/* One word of the command, to its blank or end. */
+/* Add one word of the command, with its values filled in. */
 static enum hsm_status
 add_word(struct words *words, const char *word, size_t word_len,
          const struct sks_command_value *values, struct hsm_reason *why)
@@ -115,8 +115,8 @@ sks_command_check(const char *command, const struct sks_command_value *values,
     return st;
 }
 
-/* A program starts as from a fresh shell: nothing blocked, nothing ignored, no descriptor of ours.
- */
+/* The program starts with no signal blocked or ignored, and with no descriptor of ours but standard
+ * error. */
 static int
 spawn(const struct words *words, pid_t *out)
 {
@@ -145,7 +145,7 @@ spawn(const struct words *words, pid_t *out)
     return rc;
 }
 
-/* True when the process has ended in time. */
+/* True if the process ended in time. */
 static bool
 wait_for_end(pid_t pid, unsigned timeout_s)
 {
@@ -181,7 +181,7 @@ sks_command_run(const char *command, const struct sks_command_value *values, uns
     if (rc != 0)
         return hsm_refuse(why, HSM_ERR_IO, "%s: %s", words.argv[0], strerror(rc));
     ended = wait_for_end(pid, timeout_s);
-    (void)kill(-pid, SIGKILL); /* what it left behind, too */
+    (void)kill(-pid, SIGKILL); /* and whatever it left behind */
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
     if (!ended)

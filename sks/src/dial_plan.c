@@ -1,4 +1,4 @@
-/* dial_plan.c - how numbers are written where they come from. */
+/* dial_plan.c - how telephone numbers without "+" are dialled where a call comes from. */
 #include <sks/dial_plan.h>
 
 #include <stdbool.h>
@@ -15,7 +15,7 @@ is_digits(const char *text, size_t max)
     return len >= 1 && len <= max && strspn(text, "0123456789") == len;
 }
 
-/* As a prefix is given: digits, or the word none; NULL: the usual one. */
+/* A prefix as configured: digits, or the word "none"; NULL: the usual one. */
 static enum hsm_status
 read_prefix(const char *key, const char *given, const char *usual, const char **out,
             struct sks_refusal *refusal)
@@ -31,7 +31,8 @@ read_prefix(const char *key, const char *given, const char *usual, const char **
     return HSM_OK;
 }
 
-/* What countries use that follow ITU-T E.164, and those of the North American Numbering Plan. */
+/* The usual values are those of countries that follow ITU-T E.164, or for country code 1 those of
+ * the North American Numbering Plan. */
 enum hsm_status
 sks_dial_plan_read(const struct sks_dial_plan_keys *keys, struct sks_dial_plan *out,
                    struct sks_refusal *refusal)

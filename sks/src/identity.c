@@ -31,7 +31,7 @@ is_name(struct span name, const char *wanted)
     return strlen(wanted) == name.len && strncasecmp(name.at, wanted, name.len) == 0;
 }
 
-/* "Identity:" and its compact form "y:" (RFC 8224 section 13.1) may still be there. */
+/* The value may still follow "Identity:" or its compact form "y:" (RFC 8224 section 13.1). */
 static const char *
 skip_header_name(const char *text)
 {
@@ -44,7 +44,8 @@ skip_header_name(const char *text)
     return at;
 }
 
-/* base64-char and "." of RFC 8224 section 4, and the two of base64url that its grammar forgot. */
+/* base64-char and "." of RFC 8224 section 4, and "-" and "_" of base64url, which its grammar
+ * lacks. */
 static bool
 is_digest_character(char c)
 {
@@ -64,7 +65,7 @@ is_token(struct span text)
     return text.len > 0;
 }
 
-/* In the quoted string of a parameter that we do not know UTF-8 may stand, too. */
+/* No control characters. UTF-8 may occur in the quoted string of an unknown parameter. */
 static bool
 is_text(struct span text, bool may_be_utf8)
 {
@@ -77,9 +78,8 @@ is_text(struct span text, bool may_be_utf8)
     return true;
 }
 
-/* What stands between a pair of marks; moves behind the second. In a quoted string a backslash
- * takes its meaning from the next character, which stays as it was written: no parameter that we
- * know has one. */
+/* The text between a pair of marks; *at moves past the second. In a quoted string a backslash
+ * escapes the next character; both are kept, because no known parameter uses escapes. */
 static bool
 take_enclosed(const char **at, char end, struct span *out)
 {
@@ -129,7 +129,7 @@ take_parameter(const char **at, struct span *name, struct span *value, struct hs
     return HSM_OK;
 }
 
-/* Where a known parameter is kept; NULL: an unknown one. */
+/* The member for a known parameter; NULL: unknown. */
 static char **
 field_of(struct sks_identity *identity, struct span name)
 {

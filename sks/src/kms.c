@@ -1,4 +1,4 @@
-/* kms.c - the SP-KMS: what it opens, and one enrollment. */
+/* kms.c - the SP-KMS: what it opens, and a single enrollment. */
 #include "kms_internal.h"
 
 #include <stdarg.h>
@@ -106,7 +106,7 @@ sks_kms_forget(struct sks_kms *kms, size_t provider)
         }
 }
 
-/* What sks_kms_prepare() has opened, or a part of it. */
+/* Close what sks_kms_prepare() opened, even if it opened only a part. */
 static void
 put_back(struct kms_provider *provider)
 {
@@ -155,8 +155,8 @@ read_secret(const char *source, const char *question, struct hsm_secret **out,
     return st == HSM_OK ? st : hsm_refuse(why, st, "%s%s", question, hsm_status_text(st));
 }
 
-/* The keys of external accounts: in the main file each STI-CA has one, a hosted provider has one at
- * its first. */
+/* The MAC key of an external account: in the main file each STI-CA can have one; a hosted provider
+ * can have one, for its first STI-CA. */
 static const char *
 eab_key_source(const struct kms_provider *provider, size_t ca)
 {
@@ -196,7 +196,7 @@ read_secrets(struct kms_provider *provider, const char *upload_bearer_source,
     return st;
 }
 
-/* Its own STI-CR, or all of [cr]: what is uploaded to one is not for the other. */
+/* Use either the provider's own STI-CR or [cr], each with its own upload settings. */
 static enum hsm_status
 open_repository(struct kms_provider *provider, struct hsm_reason *why)
 {
@@ -288,8 +288,7 @@ sks_kms_find_ca(const struct sks_sp_config *config, size_t provider, const char 
     return HSM_ERR_NOT_FOUND;
 }
 
-/* The index among the provider's tokens; the last one when the catalogue names the token
- * differently. */
+/* The index among the provider's tokens; the last one if `uri` names none of them. */
 static size_t
 token_index(const struct kms_provider *provider, const char *uri)
 {
@@ -301,8 +300,8 @@ token_index(const struct kms_provider *provider, const char *uri)
     return i;
 }
 
-/* The configuration may word a token otherwise now (RFC 7512): its account is the one that the
- * catalogue has, under that very text or else under another name of the token. */
+/* The configuration may now name the token by a different text (RFC 7512). Take the account that
+ * the catalogue has under exactly this text, or else under another name of the token. */
 static enum hsm_status
 name_account_token(struct sks_kms *kms, size_t token, const struct sks_account_owner *owner,
                    char **out)
@@ -376,9 +375,10 @@ sks_kms_account(struct sks_kms *kms, size_t provider, const char *token_uri, siz
     return st;
 }
 
-/* ---- one enrollment ---- */
+/* ---- a single enrollment ---- */
 
-/* The operator has said from whose hands certificates shall come: is it one that is trusted? */
+/* The operator configured the organization of the CA: check that it has a root on the STI-PA's
+ * list. */
 static enum hsm_status
 check_name(const struct sks_kms *kms, const char *name, struct hsm_reason *why)
 {

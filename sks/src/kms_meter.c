@@ -8,7 +8,7 @@
 
 #include <hsm/metrics.h>
 
-#define FORGET_LOOKS 4 /* a series not seen in this many rounds is removed */
+#define FORGET_LOOKS 4 /* a series not used in this many looks is removed */
 
 static const struct hsm_metric enrollments = {
     "sti_kms_enrollments_total", "Certificates that were asked for, and what came of it.",
@@ -105,7 +105,7 @@ meter_provider(struct sks_kms *kms, const char *spc, const struct sks_trouble *l
                                               &credentials, &credential_count) != HSM_OK)
         return;
     set(kms, &active, spc, (double)credential_count);
-    (void)hsm_series(metrics_of(kms), &looked, &spc); /* it is configured: not forgotten */
+    (void)hsm_series(metrics_of(kms), &looked, &spc); /* configured, so not dropped */
     (void)enrollment_series(kms, spc, true); /* reported as 0 before the first */
     (void)enrollment_series(kms, spc, false);
     for (size_t i = 0; i < credential_count; i++)

@@ -12,8 +12,8 @@
 #include <hsm/time.h>
 
 #define DAY_S         86400
-#define BY_HAND_S     (30 * DAY_S) /* before its end, what a person renews is due ... */
-#define BY_HAND_SHARE 3 /* ... but no earlier than in the last third of its life */
+#define BY_HAND_S     (30 * DAY_S) /* what a person renews is due this long before its end ... */
+#define BY_HAND_SHARE 3 /* ... but not before the last third of its life */
 
 const char *
 sks_alarm_text(enum sks_alarm alarm)
@@ -146,7 +146,7 @@ add_file(struct list *list, const char *what, const char *path)
         add_certificates(list, what, chain);
 }
 
-/* Both are fetched daily and live longer: the last day belongs to the alarm. */
+/* Both are refreshed at least daily, so they need attention only on their last day. */
 static void
 add_trust(struct list *list, struct sks_trust *trust, time_t now)
 {

@@ -13,7 +13,7 @@
 #include <hsm/uri.h>
 
 #define LINE_SIZE 512
-#define CLOCK_S   86400 /* a state that began further ahead began on a wrong clock */
+#define CLOCK_S   86400 /* a state that began further ahead of now began on a wrong clock */
 
 static void HSM_PRINTF(2, 3) tell(const struct sks_lifecycle *lifecycle, const char *format, ...)
 {
@@ -46,7 +46,7 @@ move(const struct sks_lifecycle *lifecycle, struct sks_credential *credential, e
 
 /* ---- the key ---- */
 
-/* A key is not destroyed while a credential that has it signs or may sign again. */
+/* A key is kept as long as another credential that has it is not retired. */
 static enum hsm_status
 check_nobody_needs_it(const struct sks_lifecycle *lifecycle, const struct sks_credential *one,
                       struct hsm_reason *why)
@@ -76,9 +76,9 @@ is_named(const struct hsm_key_info *info, const struct hsm_uri *uri)
     return label == NULL ? id != NULL : strcmp(label, info->label) == 0;
 }
 
-/* A key that is not found was destroyed by a run that could not note it, or never made; but its
- * private half, which is what could sign, may be there without the public one, or in a token whose
- * label is another now. */
+/* A key that is not found was destroyed by a run that could not record it, or was never generated.
+ * But its private key, which could still sign, may be there without the public key, or in a token
+ * whose label has changed. */
 static enum hsm_status
 check_is_gone(struct hsm_token *token, const struct sks_credential *credential,
               struct hsm_reason *why)
@@ -138,7 +138,8 @@ destroy(const struct sks_lifecycle *lifecycle, struct sks_credential *credential
 
 /* ---- what is due ---- */
 
-/* Whether it has been in its state for so long; or it came to it on a clock that was ahead. */
+/* True if the credential has been in its state for `for_s`, or entered it while the clock was
+ * ahead. */
 static bool
 has_stayed(const struct sks_credential *credential, time_t for_s, time_t now)
 {
@@ -164,8 +165,8 @@ tidy_one(const struct sks_lifecycle *lifecycle, struct sks_credential *credentia
 
 /* ---- forgetting destroyed credentials ---- */
 
-/* Remove the chain first: once the catalogue lacks the credential, its chain would stay for ever.
- */
+/* Remove the chain first: once the credential is gone from the catalogue, nothing would remove
+ * it. */
 static enum hsm_status
 forget_one(const struct sks_lifecycle *lifecycle, const struct sks_credential *credential)
 {

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The functions of RFC 8122 have names of one length, or of different beginnings: none begins as
- * another one does. */
+/* Comparing alg, then dig gives the order of the concatenated text, because no name of a hash
+ * function in RFC 8122 is a prefix of another. */
 int
 sks_mky_compare(const struct sks_mky *a, const struct sks_mky *b)
 {
@@ -21,7 +21,7 @@ compare(const void *a, const void *b)
     return sks_mky_compare(a, b);
 }
 
-/* RFC 8122 section 5: the name is in either case. */
+/* RFC 8122 section 5: the name is not case-sensitive. */
 static bool
 take_alg(const char *text, char out[SKS_MKY_ALG_MAX + 1])
 {

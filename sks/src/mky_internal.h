@@ -1,7 +1,7 @@
 /*
- * mky_internal.h - fingerprints of media keys, as SDP has them (RFC 8122 section 5), in the one
- * form of a PASSporT (RFC 8225 section 5.2.2): digits in upper case without colons, in order, each
- * once.
+ * mky_internal.h - fingerprints of media keys as in SDP (RFC 8122 section 5), in the canonical form
+ * of a PASSporT (RFC 8225 section 5.2.2): upper-case digits without colons, sorted, without
+ * duplicates.
  */
 #ifndef SKS_MKY_INTERNAL_H
 #define SKS_MKY_INTERNAL_H
@@ -15,7 +15,7 @@
 
 #define SKS_MKY_ALG_MAX 32 /* characters of the name of a hash function */
 
-/** Does not move: its members point into it. */
+/** Must not be copied or moved: its members point into it. */
 struct sks_mky_set {
     size_t count;
     struct sks_mky all[SKS_MKY_MAX]; /* by alg, then dig */
@@ -23,16 +23,18 @@ struct sks_mky_set {
     char digs[SKS_MKY_MAX][SKS_MKY_DIG_MAX + 1];
 };
 
-/** From an array of objects of alg and dig. NULL, or what is wrong with it: a static text. */
+/** Read an array of objects with alg and dig. Returns NULL, or what is wrong with it as a static
+ *  text. */
 const char *sks_mky_take(const json_t *array, struct sks_mky_set *out);
 
-/** Whether a claim is in that form, but for one that is there twice. NULL, or what is wrong. */
+/** Check that a claim is in canonical form; duplicates are not checked for. Returns NULL, or what
+ *  is wrong as a static text. */
 const char *sks_mky_fault(const json_t *claim);
 
-/** Whether a claim and what a call's SDP has are the same fingerprints. */
+/** True if a claim has the same fingerprints as the call's SDP. */
 bool sks_mky_equal(const json_t *claim, const json_t *sdp);
 
-/** The order of the string of both. */
+/** The canonical order, as strcmp(). */
 int sks_mky_compare(const struct sks_mky *a, const struct sks_mky *b);
 
 #endif

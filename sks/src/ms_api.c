@@ -6,12 +6,12 @@
 #include <acme/json.h>
 
 #define TEXT_MAX     64 /* characters of an error's text */
-#define SPAN_OF_A_TN "0123456789#*+-.() " /* more is a URI, not a number */
+#define SPAN_OF_A_TN "0123456789#*+-.() " /* a text with other characters is not a number */
 
 static const struct {
     const char *id;
     int status;
-    const char *text; /* the variables stand for %1 and %2 */
+    const char *text; /* the variables replace %1 and %2 */
 } errors[] = {
     [MS_MISSING_BODY] = {"SVC4000", 400, "Missing request body"},
     [MS_MISSING_PARAMETER] = {"SVC4001", 400, "Missing mandatory parameter '%1'"},
@@ -29,7 +29,7 @@ static const struct {
     [MS_NOT_POSSIBLE_NOW] = {"POL5030", 503, "Not possible now: %1"},
 };
 
-/* The error's text with its variables in place, cut off where it is too long. */
+/* The error's text with its variables filled in, cut off if too long. */
 static void
 write_text(const struct ms_fault *fault, char *out, size_t size)
 {
@@ -147,7 +147,7 @@ sks_ms_identities_begin(struct ms_identities *out, const struct sks_dial_plan *p
     out->uri_count = 0;
 }
 
-/* NULL: taken; else what is wrong with it. */
+/* NULL: accepted; otherwise what is wrong. */
 static const char *
 take_tn(struct ms_identities *out, json_t *value)
 {
@@ -168,7 +168,7 @@ take_tn(struct ms_identities *out, json_t *value)
     return NULL;
 }
 
-/* SIP URIs become canonical in their place (RFC 8224 section 8.5); others stay as they are. */
+/* SIP URIs are made canonical in place (RFC 8224 section 8.5); others stay as they are. */
 static const char *
 take_uri(struct ms_identities *out, json_t *value)
 {

@@ -36,69 +36,68 @@ enum ms_error {
     MS_MISSING_LENGTH, /* SVC4007 */
     MS_METHOD_NOT_ALLOWED, /* POL4050 */
     MS_INTERNAL, /* POL5000 */
-    /* These are not in ATIS-1000082, which leaves the callers to policy. */
+    /* These are not in ATIS-1000082, which leaves the admission of callers to policy. */
     MS_NOT_AUTHENTICATED, /* POL4010 */
     MS_NOT_ALLOWED, /* POL4030 */
     MS_TOO_MANY, /* POL4290 */
     MS_NOT_POSSIBLE_NOW, /* POL5030 */
 };
 
-/** Why a request was refused, and how to say it; the variables stand for %1 and %2 of the error's
- *  text. */
+/** A refusal of a request; the variables replace %1 and %2 in the error's text. */
 struct ms_fault {
     enum ms_dialect dialect; /* of the request, as soon as it is known */
     enum ms_error error;
     struct hsm_reason variables[2]; /* "" when not used */
 };
 
-/** A refusal in one statement; the dialect stays. */
+/** Set *fault, except its dialect, and return false. */
 bool sks_ms_refuse(struct ms_fault *fault, enum ms_error error, const char *first,
                    const char *second);
 
 int sks_ms_fault_status(const struct ms_fault *fault);
 
-/** {"requestError":{..}} of ATIS-1000082, or {"error":".."} with the same words. */
+/** {"requestError":{..}} of ATIS-1000082, or {"error":".."} with the same text. */
 void sks_ms_fault_respond(const struct ms_fault *fault, struct acme_http_response *response);
 
 /* ---- requests ---- */
 
 /**
- * Parse a body and find its one member.
+ * Parse a body and find its only member.
  *
- * @param json     the body, when it could be parsed at all; the caller decrefs
+ * @param json     receives the body if it could be parsed, even on failure; the caller decrefs
  * @param request  the member, borrowed from *json
  */
 bool sks_ms_request_open(const char *body, size_t len, const char *name, json_t **json,
                          const json_t **request, struct ms_fault *fault);
 
-/** Whether all members are there; `names` ends with NULL. */
+/** Whether all members are present; `names` ends with NULL. */
 bool sks_ms_request_has_all(const json_t *request, const char *const *names,
                             struct ms_fault *fault);
 
-/** How many of the members are there. */
+/** How many of the members are present. */
 size_t sks_ms_request_count(const json_t *request, const char *const *names);
 
-/** Identities of one member, canonical; it points into itself and is not copied. */
+/** The canonical identities in one member. It points into itself: do not copy it. */
 struct ms_identities {
-    const struct sks_dial_plan *plan; /* of numbers without "+"; NULL: none */
+    const struct sks_dial_plan *plan; /* for numbers without "+"; NULL: none */
     size_t tn_count, uri_count;
-    /* As many as are counted; the rest is not even zero. */
+    /* Only the counted elements are set. */
     const char *tn[SKS_DEST_MAX];
     const char *uri[SKS_DEST_MAX]; /* borrowed from the request's JSON */
     char tn_text[SKS_DEST_MAX][SKS_TN_MAX + 1];
 };
 
-/** None yet. */
+/** Make it empty. */
 void sks_ms_identities_begin(struct ms_identities *out, const struct sks_dial_plan *plan);
 
-/* Members of a request; their names are for *fault. */
+/* Members of a request; `name` is only for *fault. */
 
 /** {"tn": ".."} or {"uri": ".."}: an originator (RFC 8225 section 5.2.1). */
 bool sks_ms_take_one(struct ms_identities *out, const json_t *member, const char *name,
                      struct ms_fault *fault);
 
-/** {"tn": [..], "uri": [..]}: destinations. A `single` string stands for an array of one: that is
- *  how 3GPP TS 24.229 writes the `to` of a verificationRequest. */
+/** {"tn": [..], "uri": [..]}: destinations. If `single`, a string stands for an array of one, as
+ *  3GPP TS 24.229 writes the `to` of a verificationRequest. */
 bool sks_ms_take_many(struct ms_identities *out, const json_t *member, const char *name,
                       bool single, struct ms_fault *fault);
 

@@ -1,4 +1,4 @@
-/* ms_api_signing.c - the signingRequest and its answer, in both dialects. */
+/* ms_api_signing.c - the signingRequest and its response, in both dialects. */
 #include "ms_api_signing_internal.h"
 
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 /* ---- kinds ---- */
 
-/** What a request of ATIS-1000082 must have, and others may; NULL: not there. */
+/** The members that a request of ATIS-1000082 must have, and others may; NULL: absent. */
 struct base {
     const json_t *attest, *dest, *iat, *orig, *origid;
 };
@@ -24,8 +24,7 @@ find_base(const json_t *request)
                          json_object_get(request, "origid")};
 }
 
-/* All of these and no others, as in nearly every request: then nothing else has to be looked for.
- */
+/* True of nearly all requests: these members and no others, so nothing else has to be looked up. */
 static bool
 is_plain(const json_t *request, const struct base *base)
 {
@@ -42,7 +41,7 @@ dialect_of(const json_t *request)
     return sks_ms_request_count(request, others) > 0 ? MS_3GPP : MS_ATIS;
 }
 
-/* "" stands for shaken, and so does silence. */
+/* "" stands for shaken, and so does an absent ppt. */
 static bool
 take_ppt(const json_t *request, enum sks_ppt *out, struct ms_fault *fault)
 {
@@ -57,7 +56,7 @@ take_ppt(const json_t *request, enum sks_ppt *out, struct ms_fault *fault)
     return true;
 }
 
-/* ATIS-1000082 has no other kind, and wants an origid in each request. */
+/* ATIS-1000082 has only shaken PASSporTs, and requires an origid in each request. */
 static bool
 has_mandatory(const json_t *request, const struct ms_signing *signing, struct ms_fault *fault)
 {
@@ -110,7 +109,7 @@ take_div(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
            sks_ms_refuse(fault, MS_INVALID_PARAMETER, "div", "hi is not a string");
 }
 
-/* Strings of an array; `max` of them. */
+/* The strings of an array, 1 to `max`. */
 static bool
 take_strings(const json_t *array, const char *name, const char **out, size_t max, size_t *count,
              struct ms_fault *fault)
@@ -216,8 +215,8 @@ take_extensions(const json_t *request, struct ms_signing *out, struct ms_fault *
                                 &out->request_id, fault);
 }
 
-/* Of a third party's rich call data (RFC 9795 section 10), and of div-o (RFC 8946 section 5):
- * without it the PASSporT would say something else. */
+/* Refuse the claims of third-party rich call data (RFC 9795 section 10) and of div-o (RFC 8946
+ * section 5): without them the PASSporT would have another meaning. */
 static bool
 has_no_strangers(const json_t *request, struct ms_fault *fault)
 {

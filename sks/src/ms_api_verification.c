@@ -15,7 +15,7 @@
 struct form {
     const char *from, *to, *time;
     const char *identity; /* the shaken PASSporT */
-    bool has_target; /* dest is the Request-URI, and not `to` */
+    bool has_target; /* dest is the Request-URI, not `to` */
 };
 
 static struct form
@@ -28,7 +28,7 @@ form_of(const json_t *request, enum ms_dialect dialect)
     return (struct form){"from", "to", "time", identity, true};
 }
 
-/* In the order in which their names are sorted, as ATIS-1000082 lists them. */
+/* In alphabetical order, as ATIS-1000082 lists them. */
 static bool
 has_mandatory(const json_t *request, const struct form *form, enum ms_dialect dialect,
               struct ms_fault *fault)
@@ -89,7 +89,7 @@ take_identities(struct ms_verification *out, const json_t *request, const char *
 
 /* ---- protectedHeaders: "NAME: VALUE" ---- */
 
-/* The value behind a header's name, or NULL: another header. */
+/* The value of a header with this name; NULL: another header. */
 static const char *
 value_of(const char *header, const char *name)
 {

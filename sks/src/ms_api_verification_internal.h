@@ -1,12 +1,13 @@
 /*
- * ms_api_verification_internal.h - the verificationRequest and its answer.
+ * ms_api_verification_internal.h - the verificationRequest and its response.
  *
  *   ATIS-1000082          from, identity, time, to; identity may be an array of header values
- *   3GPP TS 24.229        from, identityHeader and/or identityHeaders, time, to, and where they
- *                         matter dest (the Request-URI) and protectedHeaders
- *   as some callers have  orig, dest, iat for from, to, time, in either
+ *   3GPP TS 24.229        from, identityHeader and/or identityHeaders, time, to; optionally dest
+ *                         (the Request-URI) and protectedHeaders
+ *   some callers          orig, dest, iat instead of from, to, time, in either dialect
  *
- * mky, the fingerprints of the call's SDP as RFC 8225 section 5.2.2 writes them, is ours.
+ * The member mky is an extension of ours: the fingerprints of the call's SDP in the form of RFC
+ * 8225 section 5.2.2.
  */
 #ifndef SKS_MS_API_VERIFICATION_INTERNAL_H
 #define SKS_MS_API_VERIFICATION_INTERNAL_H
@@ -17,11 +18,11 @@
 #include "ms_api_internal.h"
 
 struct ms_verification {
-    json_t *json; /* owned; the texts are in it */
+    json_t *json; /* owned; the texts below point into it */
     enum ms_dialect dialect;
     bool has_list; /* it may have more than the one shaken PASSporT */
-    struct sks_call call; /* points into what follows: not to be copied */
-    /* Here is as much as is counted above and in them, and nobody clears the rest for each call. */
+    struct sks_call call; /* points into the members below: do not copy the struct */
+    /* Only the counted entries are initialised; clearing all would cost time in each call. */
     struct ms_identities from, to, target;
     const char *identities[SKS_IDENTITIES_MAX];
     const char *r_values[SKS_PRIORITIES_MAX];
@@ -40,8 +41,8 @@ bool sks_ms_verification_parse(const char *body, size_t len, const struct sks_di
 void sks_ms_verification_clear(struct ms_verification *verification);
 DEFINE_DEFER(struct ms_verification, sks_ms_verification_clear)
 
-/** {"verificationResponse":{..}} in the dialect of the request; reasons are there only when there
- *  is one. NULL: no memory. */
+/** {"verificationResponse":{..}} in the dialect of the request, with reasons only if there are any.
+ *  NULL: out of memory. */
 json_t *sks_ms_verification_response(const struct ms_verification *verification,
                                      const struct sks_judgements *judgements);
 

@@ -29,7 +29,7 @@ is_invalid(const struct sks_judged *judged)
     return !is_valid(judged);
 }
 
-/* What no other member of the answer says: 3GPP has its own for div and rph. */
+/* True if no other member of the response covers it: 3GPP has members for div and rph. */
 static bool
 has_more_to_say(const struct sks_judged *judged)
 {
@@ -42,9 +42,9 @@ has_more_to_say_in_atis(const struct sks_judged *judged)
     return has_more_to_say(judged) || judged->ppt != SKS_PPT_SHAKEN;
 }
 
-/* ---- parts of the answer; NULL: no memory ---- */
+/* ---- parts of the response; NULL: no memory ---- */
 
-/* RFC 9410: one for each that is not valid; which one it is about, where there are several. */
+/* RFC 9410: one for each PASSporT that is not valid, which it names if there are several. */
 static json_t *
 reason_headers(const struct sks_judgements *judgements)
 {
@@ -129,7 +129,7 @@ div_results(const struct sks_judgements *judgements)
     return made;
 }
 
-/* The best of them: an rph PASSporT of its own for each namespace is allowed. */
+/* A valid one if possible: a call may have an rph PASSporT for each namespace. */
 static const struct sks_judged *
 rph_of(const struct sks_judgements *judgements)
 {
@@ -153,16 +153,16 @@ verstat_priority(const struct sks_judged *rph)
                                                                           : "No-RPH-Validation";
 }
 
-/* ---- the answer ---- */
+/* ---- the response ---- */
 
-/* json_object_set_new() takes the value also when it fails, and refuses NULL. */
+/* json_object_set_new() takes ownership of the value even if it fails, and refuses NULL. */
 static bool
 set(json_t *to, const char *name, json_t *value)
 {
     return json_object_set_new(to, name, value) == 0;
 }
 
-/* A plain answer of ATIS-1000082 has no members but its own. */
+/* The response to a plain request of ATIS-1000082 has no members but its own. */
 static bool
 set_lists(json_t *to, const struct ms_verification *verification,
           const struct sks_judgements *judgements)

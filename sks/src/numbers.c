@@ -7,7 +7,7 @@
 
 #include <hsm/defer.h>
 
-#define ENTRIES_MAX 2048 /* numbers and ranges, after prefixes became ranges */
+#define ENTRIES_MAX 2048 /* numbers and ranges; a prefix becomes several */
 #define DIGITS      "0123456789"
 
 struct set {
@@ -37,7 +37,7 @@ add(struct set *set, const char *first, size_t len, uint64_t count)
     return true;
 }
 
-/* The prefix itself, and after it 0 to 9, 00 to 99 and so on. */
+/* Add the prefix itself, then the prefix with 0 to 9 after it, with 00 to 99 and so on. */
 static bool
 add_prefix(struct set *set, const char *prefix, size_t len)
 {

@@ -1,4 +1,4 @@
-/* passport.c - PASSporTs, made and taken apart. */
+/* passport.c - make PASSporTs, and take them apart. */
 #include <sks/passport.h>
 
 #include <stdlib.h>
@@ -13,12 +13,12 @@
 #include "passport_internal.h"
 #include "writing_internal.h"
 
-#define SIGNATURE_MAX 512 /* octets, decoded; other than 64 it is no ES256 signature anyway */
+#define SIGNATURE_MAX 512 /* octets, decoded; an ES256 signature has 64 */
 
 #define HEADER_TEXT_MAX (128 + SKS_PASSPORT_X5U_MAX) /* octets */
 
-/* RFC 8225 section 4, its members in order (section 9); how long it is. A URL has nothing that
- * JSON escapes. */
+/* RFC 8225 section 4, with its members in order (section 9); returns the length. Nothing in x5u
+ * needs an escape, see is_plain(). */
 static size_t
 header_text(enum sks_ppt ppt, const char *x5u, char out[HEADER_TEXT_MAX])
 {
@@ -35,7 +35,7 @@ header_text(enum sks_ppt ppt, const char *x5u, char out[HEADER_TEXT_MAX])
     return (size_t)(to.at - out);
 }
 
-/* What JSON writes as it is. */
+/* True if x5u is short enough and JSON needs no escape for it. */
 static bool
 is_plain(const char *x5u)
 {
@@ -147,7 +147,7 @@ sks_claims_read(const struct sks_claims *claims, json_t **out)
     return st == HSM_OK ? acme_json_parse(payload, len, out, NULL) : st;
 }
 
-/* The text up to the next dot, or to the end. */
+/* The text up to the next dot or the end; returns what follows the dot, or NULL. */
 static const char *
 take_part(const char *at, const char **part, size_t *len)
 {
@@ -223,7 +223,7 @@ sks_passport_verify(const struct sks_passport *passport, const struct hsm_es256_
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "signature: not base64url");
     if (st != HSM_OK)
         return st;
-    /* Header and payload stand side by side in what was received, joined by the dot. */
+    /* Header and payload are adjacent in the received text, joined by the dot. */
     st = hsm_es256_verifier_verify(verifier, passport->header,
                                    passport->header_len + 1 + passport->payload_len,
                                    (const uint8_t *)sig, sig_len);

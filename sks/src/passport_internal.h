@@ -1,8 +1,8 @@
 /*
  * passport_internal.h - a PASSporT, made of its parts or taken apart step by step.
  *
- * What is received: header, payload and signature are decoded when they are asked for, because a
- * fault in each of them is another case of ATIS-1000082.
+ * Header, payload and signature of a received PASSporT are decoded separately, on demand, because
+ * ATIS-1000082 has a different error case for a fault in each.
  */
 #ifndef SKS_PASSPORT_INTERNAL_H
 #define SKS_PASSPORT_INTERNAL_H
@@ -19,17 +19,17 @@
 #include <sks/claims.h>
 
 /**
- * What all PASSporTs of one kind and certificate begin with: the header, encoded, and its dot;
- * free() it.
+ * The text that all PASSporTs of one type and certificate begin with: the encoded header and its
+ * dot; free() it.
  *
- * @retval HSM_ERR_MALFORMED  x5u is longer than SKS_PASSPORT_X5U_MAX, or no URL
+ * @retval HSM_ERR_MALFORMED  x5u is longer than SKS_PASSPORT_X5U_MAX, or needs an escape in JSON
  */
 HSM_MUST_CHECK enum hsm_status sks_passport_begin(enum sks_ppt ppt, const char *x5u, char **out);
 
 /**
- * Make and sign one, with a text after it; free() it.
+ * Make and sign a PASSporT, followed by the text `after`; free() it.
  *
- * @param begin   of sks_passport_begin() with the claims' kind
+ * @param begin   from sks_passport_begin() for the type of the claims
  * @param claims  passed sks_claims_check()
  */
 HSM_MUST_CHECK enum hsm_status sks_passport_sign(const char *begin, const struct sks_claims *claims,
@@ -51,7 +51,8 @@ void sks_passport_complete(char *text, size_t len, const uint8_t *sig, const cha
  */
 HSM_MUST_CHECK enum hsm_status sks_claims_read(const struct sks_claims *claims, json_t **out);
 
-/** The parts of a full form (RFC 8225 section 4) as received; borrowed, not NUL-terminated. */
+/** The parts of a PASSporT in full form (RFC 8225 section 4) as received; borrowed, not
+ *  NUL-terminated. */
 struct sks_passport {
     const char *header, *payload, *signature;
     size_t header_len, payload_len, signature_len;
@@ -62,8 +63,8 @@ HSM_MUST_CHECK enum hsm_status sks_passport_split(const char *text, struct sks_p
                                                   struct hsm_reason *why);
 
 /**
- * Whether its header is, octet for octet, the one that all PASSporTs of that type and certificate
- * have (RFC 8225 section 9): then it needs not be decoded to know what is in it.
+ * True if the header is, octet for octet, the one that all PASSporTs of this type and certificate
+ * have (RFC 8225 section 9): its contents are then known without decoding it.
  */
 bool sks_passport_has_header(const struct sks_passport *passport, enum sks_ppt ppt,
                              const char *x5u);
@@ -75,9 +76,9 @@ HSM_MUST_CHECK enum hsm_status sks_passport_payload(const struct sks_passport *p
                                                     json_t **out, struct hsm_reason *why);
 
 /**
- * ES256 over the octets received (RFC 7515 section 5.2).
+ * Verify the ES256 signature over the octets received (RFC 7515 section 5.2).
  *
- * @retval HSM_ERR_UNTRUSTED  the signature is not the key's, or no ES256 signature at all
+ * @retval HSM_ERR_UNTRUSTED  the signature is not an ES256 signature with this key
  */
 HSM_MUST_CHECK enum hsm_status sks_passport_verify(const struct sks_passport *passport,
                                                    const struct hsm_es256_verifier *verifier,

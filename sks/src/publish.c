@@ -12,9 +12,9 @@
 #include <hsm/defer.h>
 #include <sks/command.h>
 
-#define REPLY_MAX 65536 /* octets that an upload may be answered with */
+#define REPLY_MAX 65536 /* octets of the response to an upload */
 
-/* "<name>.pem" of its URL. */
+/* The "<name>.pem" at the end of an x5u. */
 static const char *
 name_of(const char *url)
 {

@@ -20,7 +20,7 @@ is_r_value(const char *text)
            name + 1 + priority <= SKS_R_VALUE_MAX;
 }
 
-/* RFC 7135; names of namespaces do not mind case. */
+/* RFC 7135; the names of namespaces are case-insensitive. */
 static bool
 is_esnet(const char *r_value)
 {

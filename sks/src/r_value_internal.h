@@ -10,14 +10,14 @@
 #include <hsm/status.h>
 #include <sks/refusal.h>
 
-#define SKS_PSAP_CALLBACK "psap-callback" /* of sph, and of Priority (RFC 7090) */
+#define SKS_PSAP_CALLBACK "psap-callback" /* value of sph, and of Priority (RFC 7090) */
 
 /**
- * r-values as namespace.priority (RFC 8443 section 3), and sph: a call back from a PSAP has one of
- * esnet (RFC 9027 section 4).
+ * Check that each r-value is namespace.priority (RFC 8443 section 3), and that sph is that of a
+ * PSAP callback, with an r-value of the namespace esnet beside it (RFC 9027 section 4).
  *
  * @param auth  r-values; a NULL among them is malformed
- * @param sph   NULL: it is not there
+ * @param sph   NULL: absent
  */
 HSM_MUST_CHECK enum hsm_status sks_rph_check(const char *const *auth, size_t count, const char *sph,
                                              struct sks_refusal *refusal);

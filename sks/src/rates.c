@@ -10,7 +10,7 @@
 
 _Static_assert(SKS_RATES_MAX == TIMES_MAX, "each name has a time");
 
-/** The time of a name is when its bucket is full again. */
+/** The time stored for a name is when its bucket will be full again. */
 struct sks_rates {
     struct times *times;
 };

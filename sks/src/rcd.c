@@ -1,4 +1,4 @@
-/* rcd.c - rich call data (RFC 9795): what may be signed of it. */
+/* rcd.c - check rich call data (RFC 9795), before it is signed and when it is verified. */
 #include "rcd_internal.h"
 
 #include <stdbool.h>
@@ -15,7 +15,7 @@
 #include <hsm/defer.h>
 #include <sks/tn.h>
 
-#define URI_MAX     2048 /* characters of a URI that is no data URI */
+#define URI_MAX     2048 /* characters of a URI, unless it is a data URI */
 #define POINTER_MAX 64 /* characters of a JSON pointer */
 #define DIGEST_MAX  96 /* characters of "sha512-" and 64 octets in base64 */
 
@@ -40,7 +40,7 @@ is_data(const char *text)
 
 /* ---- rcd ---- */
 
-/* Numbers have no canonical form but that of integers (RFC 8225 section 9). */
+/* Of numbers, only integers have a canonical form (RFC 8225 section 9). */
 static bool
 has_real(const json_t *value)
 {
@@ -55,7 +55,7 @@ has_real(const json_t *value)
         if (has_real(member))
             return true;
     }
-    json_object_foreach((json_t *)(uintptr_t)value, name, member) /* it is not changed */
+    json_object_foreach((json_t *)(uintptr_t)value, name, member) /* not modified */
     {
         if (has_real(member))
             return true;
@@ -117,7 +117,7 @@ check_rcd(const json_t *rcd, struct sks_refusal *refusal)
         return refuse(refusal, "nam is missing");
     if (json_object_get(rcd, "jcd") != NULL && json_object_get(rcd, "jcl") != NULL)
         return refuse(refusal, "both jcd and jcl");
-    json_object_foreach((json_t *)(uintptr_t)rcd, name, value) /* it is not changed */
+    json_object_foreach((json_t *)(uintptr_t)rcd, name, value) /* not modified */
     {
         fault = fault_of_member(name, value);
         if (fault != NULL)
@@ -136,7 +136,7 @@ refuse_digest(struct sks_refusal *refusal, const char *pointer, const char *what
     return hsm_refuse(sks_refusal_of(refusal, "rcdi"), HSM_ERR_MALFORMED, "%s: %s", pointer, what);
 }
 
-/* A step of a JSON pointer (RFC 6901): of an object its member, of an array its element. */
+/* One step of a JSON pointer (RFC 6901): a member of an object, or an element of an array. */
 static const json_t *
 step(const json_t *value, const char *name)
 {
@@ -148,7 +148,8 @@ step(const json_t *value, const char *name)
     return json_array_get(value, strtoul(name, NULL, 10));
 }
 
-/* What a pointer names; NULL: nothing. Names with '~' are in no rcd. */
+/* The value that a pointer names; NULL: there is no such value. Escapes ('~') are not decoded: no
+ * name defined for rcd needs them. */
 static const json_t *
 resolve(const json_t *rcd, const char *pointer)
 {
@@ -164,8 +165,8 @@ resolve(const json_t *rcd, const char *pointer)
     return rcd;
 }
 
-/* What is behind a URI, and not the URI itself, is digested: of icn and jcl, and of the values of
- * a jCard, inside it or behind jcl (section 6.1). */
+/* True if the digest covers what a URI refers to, not the text of the URI: for icn, for jcl and
+ * the elements of the jCard behind it, and for URIs in a jCard (section 6.1). */
 static bool
 names_content(const char *pointer, const json_t *value)
 {
@@ -194,7 +195,7 @@ digest_of(const char *text, const char **value)
     return NULL;
 }
 
-/* Published digests have no padding; both forms are seen. */
+/* Accept base64 with and without padding: the published examples have none. */
 static bool
 decode_digest(const char *text, size_t want, uint8_t *out)
 {
@@ -209,7 +210,7 @@ decode_digest(const char *text, size_t want, uint8_t *out)
     return true;
 }
 
-/* The digest of a value that is in the claim: over its canonical JSON (section 6.1.1). */
+/* Check the digest of a value in the claim, which covers its canonical JSON (section 6.1.1). */
 static enum hsm_status
 check_inline(const json_t *value, const EVP_MD *md, const uint8_t *wanted, const char *pointer,
              struct sks_refusal *refusal)
@@ -237,7 +238,7 @@ check_digest(const json_t *rcd, const char *pointer, const json_t *digest,
     const EVP_MD *md = text == NULL ? NULL : digest_of(text, &encoded);
     uint8_t octets[EVP_MAX_MD_SIZE];
 
-    /* Elements of a jCard behind jcl are not here to be looked at. */
+    /* The jCard behind jcl has not been fetched, so its elements cannot be resolved. */
     if (value == NULL && (strncmp(pointer, "/jcl/", 5) != 0 || !json_object_get(rcd, "jcl")))
         return refuse_digest(refusal, pointer, "names nothing of rcd");
     if (md == NULL || !decode_digest(encoded, (size_t)EVP_MD_get_size(md), octets))
@@ -246,7 +247,7 @@ check_digest(const json_t *rcd, const char *pointer, const json_t *digest,
                                          : check_inline(value, md, octets, pointer, refusal);
 }
 
-/* Of a jCard's property the fourth element is the value (RFC 7095 section 3.3). */
+/* The values of a jCard property are its fourth and further elements (RFC 7095 section 3.3). */
 static enum hsm_status
 check_jcard_covered(const json_t *rcdi, const json_t *jcard, struct sks_refusal *refusal)
 {

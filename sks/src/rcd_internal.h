@@ -1,5 +1,5 @@
 /*
- * rcd_internal.h - rich call data (RFC 9795): what may be signed of it.
+ * rcd_internal.h - checks of rich call data (RFC 9795).
  */
 #ifndef SKS_RCD_INTERNAL_H
 #define SKS_RCD_INTERNAL_H
@@ -12,17 +12,17 @@
 #include <sks/refusal.h>
 
 /**
- * The claims rcd (section 5.1): nam, and apn, icn, jcd or jcl; and rcdi (section 6.1): digests of
- * what the JSON pointers name in rcd. Those of values that are in the claim are recomputed; those
- * of what a URI refers to are taken from the caller, but each such URI must have one.
+ * Check the claim rcd (section 5.1): nam, and apn, icn, jcd or jcl; and the claim rcdi (section
+ * 6.1): digests of the values that its JSON pointers name in rcd. The digests of values in the
+ * claim are recomputed; those of what a URI refers to are not, but each such URI must have one.
  *
- * @param rcd, rcdi  NULL: it is not there
+ * @param rcd, rcdi  NULL: absent
  */
 HSM_MUST_CHECK enum hsm_status sks_rcd_check(const json_t *rcd, const json_t *rcdi,
                                              struct sks_refusal *refusal);
 
-/** One of the digests is of what a URI refers to: who fetches it compares. Both passed the checks.
- */
+/** True if a digest covers what a URI refers to: the code that fetches it has to compare them. Both
+ *  claims passed sks_rcd_check(). */
 bool sks_rcdi_has_content(const json_t *rcdi, const json_t *rcd);
 
 #endif

@@ -36,8 +36,8 @@ struct name {
     char text[SKS_REPOSITORY_NAME_LEN + 1];
 };
 
-/* The path of an https URL that can stand before "/NAME.pem" in an x5u (ATIS-1000074); else NULL.
- */
+/* The path of an https URL to which "/NAME.pem" can be appended for an x5u (ATIS-1000074); NULL: it
+ * is another kind of URL. */
 static const char *
 url_path(const char *url)
 {
@@ -54,7 +54,8 @@ url_path(const char *url)
     return path == host ? NULL : path;
 }
 
-/* 443 when the URL names none; verifiers go to 443 and 8443 only (ATIS-1000074). */
+/* True if the port is 443, which is the default, or 8443: verifiers fetch from no other
+ * (ATIS-1000074). */
 static bool
 is_fetched_from(const char *url)
 {
@@ -152,7 +153,8 @@ file_path(const struct sks_repository *repository, const struct name *name)
     return path;
 }
 
-/* A file of this name may have been left by a crash of another program, or by a person. */
+/* Check that an existing file holds this chain: a person, or a program that crashed, may have left
+ * something else under this name. */
 static enum hsm_status
 holds(const char *path, const char *pem)
 {
@@ -176,7 +178,7 @@ store(const char *path, const char *pem)
     if (access(path, F_OK) == 0)
         return holds(path, pem);
     st = hsm_file_create(path, pem, strlen(pem), 0644);
-    return st == HSM_ERR_EXISTS ? holds(path, pem) : st; /* another process was faster */
+    return st == HSM_ERR_EXISTS ? holds(path, pem) : st; /* another process created it first */
 }
 
 enum hsm_status
@@ -205,7 +207,7 @@ sks_repository_publish(struct sks_repository *repository, const struct certs_cha
     return HSM_OK;
 }
 
-/* Exactly PREFIX "/" 32 lower-case hex digits ".pem": nothing else ever becomes a file's name. */
+/* Accept exactly PREFIX "/" 32 lower-case hex digits ".pem": nothing else becomes a file name. */
 static bool
 name_in_path(const struct sks_repository *repository, const char *path, struct name *out)
 {
@@ -327,7 +329,7 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     }
 }
 
-/* One small file from the page cache: no reason to wait for a thread. */
+/* A request reads one small file, usually from the page cache, so it needs no thread. */
 static bool
 is_quick(void *context, enum acme_http_method method, const char *path)
 {

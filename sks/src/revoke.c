@@ -1,4 +1,4 @@
-/* revoke.c - the SP-KMS: a credential that is given up before its end. */
+/* revoke.c - the SP-KMS: revoke a credential. */
 #include <sks/revoke.h>
 
 #include <string.h>

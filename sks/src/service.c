@@ -38,7 +38,7 @@ sks_service_check(const struct sks_service *service)
 
 /* ---- authentication ---- */
 
-/* RFC 6750 section 2.1; NULL: none is shown. */
+/* The bearer token of a request (RFC 6750 section 2.1); NULL: it has none. */
 static const char *
 bearer_of(const struct acme_http_request *request)
 {
@@ -58,8 +58,8 @@ bears_token(const struct sks_service *service, const char *bearer)
            hsm_secret_equals(service->config.bearer, bearer, strlen(bearer));
 }
 
-/* Without a file of callers a request is authenticated but no caller identified: *caller is NULL.
- */
+/* Without a file of callers, no caller is identified: *caller is NULL even if the request is
+ * authenticated. */
 static bool
 is_authenticated(const struct sks_service *service, const struct acme_http_request *request,
                  const struct sks_caller **caller)
@@ -96,9 +96,10 @@ respond_not_authenticated(const struct acme_http_request *request,
     sks_ms_fault_respond(&fault, response);
 }
 
-/* ---- what a request's header says ---- */
+/* ---- headers of a request ---- */
 
-/* One media range of an Accept header (RFC 9110 section 12.5.1), up to `len`. */
+/* True if a media range of an Accept header (RFC 9110 section 12.5.1), `len` octets, includes JSON.
+ */
 static bool
 range_takes_json(const char *range, size_t len)
 {
@@ -109,7 +110,7 @@ range_takes_json(const char *range, size_t len)
     while (q != NULL && strncasecmp(q + 1 + strspn(q + 1, " \t"), "q=", 2) != 0)
         q = memchr(q + 1, ';', len - (size_t)(q + 1 - range));
     if (q != NULL && strtod(strchr(q, '=') + 1, NULL) <= 0)
-        return false; /* q=0: anything but this */
+        return false; /* q=0: not acceptable */
     for (size_t i = 0; names[i] != NULL; i++)
         if (strlen(names[i]) == name_len && strncasecmp(range, names[i], name_len) == 0)
             return true;
@@ -166,7 +167,7 @@ sks_service_body(const struct acme_http_request *request, const char **body, siz
     return true;
 }
 
-/* Echoed so that callers find the request in their logs; only characters harmless in a header. */
+/* Echo the id, so that callers find the request in their logs, if it is harmless in a header. */
 static void
 echo_request_id(const struct acme_http_request *request, struct acme_http_response *response)
 {
@@ -199,8 +200,8 @@ sks_service_outcome(const struct ms_fault *fault)
 
 /* ---- routes ---- */
 
-/* A probe learns whether the service is well; whose calls are not served, and why, is shown to
- * callers only. */
+/* Any probe may query whether the service is ready. Which service providers are not served, and
+ * why, is shown to authenticated callers only. */
 static void
 answer_operations(struct sks_service *service, const struct sks_caller *caller,
                   const struct acme_http_request *request, struct acme_http_response *response)
@@ -243,7 +244,7 @@ takes_method(const struct route *route, enum acme_http_method method)
     return method == ACME_HTTP_GET || method == ACME_HTTP_HEAD;
 }
 
-/* For the journal: as what the configuration lets a caller in. */
+/* The name for the signing journal: the one under which the configuration admits the caller. */
 static const char *
 caller_name(const struct sks_caller *caller, const struct acme_http_request *request)
 {
@@ -282,8 +283,8 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     }
 }
 
-/* Alive means that the event loop turns; everything else may wait for a token or a fetch, but for
- * a token that signs faster than a thread would begin to. */
+/* /healthz needs nothing but the event loop. All else may wait for a token or a fetch, except
+ * signing with a token that is faster than handing the call to a thread. */
 static bool
 is_quick(void *context, enum acme_http_method method, const char *path)
 {
@@ -294,8 +295,9 @@ is_quick(void *context, enum acme_http_method method, const char *path)
     return strcmp(path, ACME_OPERATIONS_HEALTHZ) == 0;
 }
 
-/* A caller chooses whose server we fetch his certificate from. A verifier that cannot put a call
- * aside keeps a thread waiting for it: calls are signed meanwhile. */
+/* A stranger chooses the server that a certificate is fetched from. If the verifier cannot park the
+ * call, a thread waits for that server; as slow requests leave a thread free, calls can still be
+ * signed. */
 static bool
 is_slow(void *context, enum acme_http_method method, const char *path)
 {

@@ -1,4 +1,4 @@
-/* service_health.c - could a call be signed and verified now? */
+/* service_health.c - whether calls can be signed and verified now. */
 #include "service_internal.h"
 
 static void
@@ -18,8 +18,8 @@ not_signing(void *context, json_t *reasons)
         add(reasons, why[i]);
 }
 
-/* A signer needs neither, but for div PASSporTs of customers with div-headers = verified: whoever
- * sends it calls is to go on when they end. */
+/* Not a reason against signing, which needs list and CRL only for div PASSporTs of customers with
+ * div-headers = verified: when they expire, callers must keep sending calls to be signed. */
 static void
 not_verifying(void *context, json_t *reasons)
 {
@@ -47,7 +47,7 @@ sks_service_is_ready(struct sks_service *service, enum sks_role role)
     return good;
 }
 
-/* Active credentials that do not sign, with why. */
+/* List the active credentials that do not sign, each with the reason. */
 static void
 add_left_out(struct sks_service *service, size_t provider, json_t *list)
 {

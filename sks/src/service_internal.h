@@ -1,8 +1,11 @@
 /*
- * service_internal.h - what the files of the API service share: service.c (who may ask, what is
- * asked), service_signing.c (calls signed), service_verification.c (calls verified),
- * service_health.c (could calls be served),
- * service_meter.c (what is counted).
+ * service_internal.h - what the files of the API service share.
+ *
+ * service.c               authentication, headers and routes
+ * service_signing.c       signing requests
+ * service_verification.c  verification requests
+ * service_health.c        readiness
+ * service_meter.c         metrics
  */
 #ifndef SKS_SERVICE_INTERNAL_H
 #define SKS_SERVICE_INTERNAL_H
@@ -19,7 +22,7 @@
 
 #include "signing_internal.h"
 
-/* Why nothing can be said of a certificate. */
+/* Why it cannot be decided whether a certificate is trusted. */
 #define SKS_SERVICE_NO_TRUST "no trusted-CA list and CRL that are good now"
 
 enum sks_outcome {
@@ -36,7 +39,7 @@ enum sks_role {
     SKS_ROLES
 };
 
-/** Series that are counted in; all NULL when nobody wants to know. */
+/** The metric series of the service; all NULL if it is configured without metrics. */
 struct sks_meter {
     struct hsm_series *signing[SKS_OUTCOMES];
     struct hsm_series *verification[SKS_OUTCOMES];
@@ -44,7 +47,7 @@ struct sks_meter {
     struct hsm_series *ready[SKS_ROLES];
 };
 
-/** What calls are kept in until they are signed; a signed one's is used again. */
+/** Memory of finished signing calls, which is used again. */
 struct sks_calls {
     pthread_mutex_t lock;
     struct sks_signing_call *spare;
@@ -60,29 +63,29 @@ struct sks_service {
     struct sks_calls calls;
 };
 
-/** By its own clock, if it has one. */
+/** The present time, by the configured clock if there is one. */
 time_t sks_service_now(const struct sks_service *service);
 
-/** The body of a POST whose headers are good. */
+/** The body of a POST; false, with *fault, if a header is not acceptable or the body is empty. */
 bool sks_service_body(const struct acme_http_request *request, const char **body, size_t *len,
                       struct ms_fault *fault);
 
-/** What a caller's numbers without "+" mean; NULL: they have country codes. `caller` may be NULL.
- */
+/** The plan for a caller's numbers without "+"; NULL: they include country codes. `caller` may be
+ *  NULL. */
 const struct sks_dial_plan *sks_service_dial_plan(const struct sks_service *service,
                                                   const struct sks_caller *caller);
 
-/** What a refusal is counted as. */
+/** The outcome as which a fault is counted. */
 enum sks_outcome sks_service_outcome(const struct ms_fault *fault);
 
 /* service_signing.c */
 
-/** POST /stir/v1/signing. @param caller  NULL: nothing is known of callers */
+/** POST /stir/v1/signing. @param caller  NULL: no callers are configured */
 void sks_service_answer_signing(struct sks_service *service, const struct sks_caller *caller,
                                 const struct acme_http_request *request,
                                 struct acme_http_response *response);
 
-/** When none is on its way any more. */
+/** Free the spare calls; no call may be in progress. */
 void sks_calls_free(struct sks_calls *calls);
 
 /* service_verification.c */
@@ -104,31 +107,32 @@ struct sks_service_wait {
 void sks_service_wait(struct sks_service_wait *wait, struct acme_http_response *response,
                       struct sks_call *call);
 
-/** After the verifier has returned `st`: true if the request is parked and its handler will be
- * called again; false, with *fault, if it would have to be parked and cannot. */
+/** Call it after the verifier has returned `st`. True: the request is parked, and its handler will
+ *  be called again. False: it is not; *fault is set if it would have to be (HSM_ERR_BUSY). */
 bool sks_service_waits(struct sks_service_wait *wait, struct acme_http_response *response,
                        enum hsm_status st, struct ms_fault *fault);
 
 /* service_health.c */
 
-/** Why no call could be signed, or verified, now; their context is a struct sks_service. */
+/** Report why calls cannot be signed, or verified, now; their context is a struct sks_service. */
 extern const struct acme_operations_role sks_service_roles[];
 
 bool sks_service_is_ready(struct sks_service *service, enum sks_role role);
 
-/** Add "not_served", the service providers whose calls are not signed now, and "left_out", active
- *  credentials that do not sign, with why; nothing when there are none. `service` as above. */
+/** Add "not_served", the service providers whose calls are not signed now, and "left_out", the
+ *  active credentials that do not sign, each with the reason. An empty list is omitted. `service`
+ *  is a struct sks_service. */
 void sks_service_detail(void *service, json_t *answer);
 
 /* service_meter.c */
 
 void sks_meter_open(struct hsm_metrics *metrics, struct sks_meter *out);
 
-/** An answered request. @param begun  hsm_clock_ns() */
+/** Count an answered request. @param begun  hsm_clock_ns() */
 void sks_meter_signing(struct sks_service *service, enum sks_outcome outcome, int64_t begun);
 
-/** The token gave a signature with the key of that credential, or did not, in so many nanoseconds;
- *  `service` is a struct sks_service. */
+/** Count a signature that the token gave with the key of a credential, or failed to give, and the
+ *  nanoseconds that this took. `service` is a struct sks_service. */
 void sks_meter_signature(void *service, const struct sks_signer *signer, bool good,
                          int64_t took_ns);
 
@@ -136,10 +140,11 @@ void sks_meter_verification(struct sks_service *service, enum sks_outcome outcom
 
 void sks_meter_verdict(struct sks_service *service, const struct sks_verification *verification);
 
-/** Gauges as they are now; every second. */
+/** Set the gauges; call it every second. */
 void sks_meter_state(struct sks_service *service);
 
-/** Gauges of credentials that are about to be replaced by others; `service` as above. */
+/** Stop exposing the gauges of credentials that are about to be released; NULL: there are none.
+ *  `service` is a struct sks_service. */
 void sks_meter_forget(void *service, const struct sks_signers *signers);
 
 #endif

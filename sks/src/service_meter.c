@@ -10,7 +10,7 @@
 
 #include "sign_internal.h"
 
-#define KEY_TOLD_S 600 /* kept for a key that signs no more: scraped by then */
+#define KEY_TOLD_S 600 /* how long the series of an unused key is kept, to be scraped */
 
 static const struct hsm_metric signing_seconds = {
     "sti_sks_signing_seconds", "Signing requests by outcome, and how long each took.",
@@ -98,7 +98,7 @@ signature_series(const struct sks_service *service, const struct sks_signer *sig
     };
 }
 
-/* Series that nearly every call counts are looked up once. */
+/* The series of good signatures, which nearly every call counts, are looked up once. */
 void
 sks_meter_signature(void *service, const struct sks_signer *signer, bool good, int64_t took_ns)
 {
@@ -163,11 +163,11 @@ set_not_after(struct sks_service *service, size_t provider)
         hsm_series_set(credential_series(service, signers, i),
                        (double)sks_signer_not_after(signer));
         hsm_series_set(loaded_series(service, id, sks_signer_spc(signer)), 1);
-        (void)signature_series(service, signer, true); /* it is kept in the signer */
+        (void)signature_series(service, signer, true); /* in use, although not looked up */
     }
 }
 
-/* Credentials that are not active any more are not reported: their series are not looked up again.
+/* The series of credentials that are no longer active are not looked up again, so they are dropped.
  */
 static void
 set_left_out(struct sks_service *service, size_t provider)

@@ -27,27 +27,27 @@ check_fresh(const struct sks_claims *claims, time_t now, struct ms_fault *fault)
 
 /** A request on its way to a signature. */
 struct sks_signing_call {
-    struct sks_signing_call *next; /* of the spare ones */
+    struct sks_signing_call *next; /* spare call */
     struct sks_service *service;
     const struct sks_caller *caller; /* NULL: no callers are configured */
     const struct sks_customer *customer; /* NULL likewise */
-    const char *who; /* sent the request, for the journal of signatures; NULL: unknown */
+    const char *who; /* sender of the request, for the signing journal; NULL: unknown */
     time_t now;
     int64_t begun; /* hsm_clock_ns() */
-    unsigned wait_s; /* when there were too many calls */
+    unsigned wait_s; /* seconds until the rates allow a call, if they did not allow this one */
     bool is_charged; /* to the rates */
     struct ms_fault fault; /* why it is not signed */
     bool is_aside; /* parked: its request is handled again later */
     bool is_signed;
     char *identity; /* owned; NULL: not signed */
-    struct sks_signers *signers; /* a share; NULL: not signed */
-    const struct sks_signer *signer; /* one of them */
+    struct sks_signers *signers; /* owned reference; NULL: not signed */
+    const struct sks_signer *signer; /* one of `signers` */
     struct ms_signing signing;
 };
 
-/* ---- calls come and go ---- */
+/* ---- allocating and releasing calls ---- */
 
-/* Calls that are kept: to allocate and release so much costs a microsecond. */
+/* Spare calls that are kept, because allocating and releasing one costs a microsecond. */
 #define SPARE_MAX 64
 
 static struct sks_signing_call *
@@ -75,7 +75,7 @@ call_new(struct sks_service *service, const struct sks_caller *caller)
     if (call == NULL)
         return NULL;
     memset(call, 0,
-           offsetof(struct sks_signing_call, signing)); /* sks_ms_signing_parse() makes it */
+           offsetof(struct sks_signing_call, signing)); /* sks_ms_signing_parse() sets the rest */
     call->signing.json = NULL;
     call->fault.dialect = MS_ATIS;
     call->service = service;
@@ -145,7 +145,7 @@ check_claims(struct sks_signing_call *call)
            check_fresh(&call->signing.claims, call->now, &call->fault);
 }
 
-/* What the customer may claim. */
+/* Check that the customer may claim this. */
 static bool
 check_policy(struct sks_signing_call *call)
 {
@@ -199,7 +199,7 @@ judge_diversion(struct sks_signing_call *call, const struct sks_verification *ve
                          verification->reason_desc.text);
 }
 
-/* Whether the diverted PASSporT is valid: a div vouches only for what was verified. */
+/* Check that the diverted PASSporT is valid: a div vouches only for what was verified. */
 static bool
 verify_headers(struct sks_signing_call *call, struct acme_http_response *response)
 {
@@ -230,7 +230,7 @@ verify_headers(struct sks_signing_call *call, struct acme_http_response *respons
     return st == HSM_OK && judge_diversion(call, &verification);
 }
 
-/* A call that was signed, or that policy has refused (why not NULL). */
+/* Record a call that was signed, or that policy refused (`refused` is the reason). */
 static enum hsm_status
 record(const struct sks_signing_call *call, const struct acme_http_request *request,
        const char *refused)
@@ -285,7 +285,7 @@ record_refusal(const struct sks_signing_call *call, const struct acme_http_reque
     (void)!record(call, request, why.text);
 }
 
-/* All that is known without the token; what is much work comes after the rate. */
+/* All checks that do not need the token. The expensive ones come after the rate limit. */
 static bool
 check(struct sks_signing_call *call, const struct acme_http_request *request,
       struct acme_http_response *response)
@@ -372,7 +372,7 @@ sks_service_answer_signing(struct sks_service *service, const struct sks_caller 
     if (check(call, request, response)) {
         const struct acme_http_rest rest = {sign, finish, call};
 
-        call->fault.error = MS_NOT_POSSIBLE_NOW; /* if it comes to no signature any more */
+        call->fault.error = MS_NOT_POSSIBLE_NOW; /* if sign() is never called */
         if (acme_http_defer(response, &rest))
             return;
         sign(call);

@@ -94,7 +94,7 @@ judge_or_park(struct sks_service *service, struct sks_call *call,
     return is_judged;
 }
 
-/* The verdict that the metrics count: on the shaken PASSporT, or else on the first. */
+/* The verdict that is counted: that on the shaken PASSporT, or else on the first one. */
 static const struct sks_verification *
 told(const struct sks_judgements *judgements)
 {
@@ -103,7 +103,7 @@ told(const struct sks_judgements *judgements)
 }
 
 /* Add a Reason header for each PASSporT that is not valid, for a proxy that lets the call continue
- * (RFC 9410). Where there are several PASSporTs, the header identifies its own. */
+ * (RFC 9410). If there are several PASSporTs, each header identifies the one it is about. */
 static void
 add_reasons(const struct sks_judgements *judgements, struct acme_http_response *response)
 {
@@ -124,7 +124,7 @@ sks_service_answer_verification(struct sks_service *service, const struct sks_ca
                                 struct acme_http_response *response)
 {
     DEFER(sks_judgements_free) struct sks_judgements *judgements = NULL;
-    struct ms_verification verification; /* sks_ms_verification_parse() makes the rest of it */
+    struct ms_verification verification; /* sks_ms_verification_parse() sets the rest */
     DEFER(sks_ms_verification_clear) struct ms_verification *held = &verification;
     struct ms_fault fault = {.dialect = MS_ATIS};
     enum sks_outcome outcome = SKS_OUTCOME_GOOD;

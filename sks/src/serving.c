@@ -1,4 +1,4 @@
-/* serving.c - for which service providers the worker processes sign calls now. */
+/* serving.c - the service providers for which the worker processes sign calls now. */
 #include <sks/serving.h>
 
 #include <stdatomic.h>
@@ -6,7 +6,7 @@
 
 #include "times_internal.h"
 
-/** The time of an SPC is the second after it was last told; 0: never. */
+/** The time stored for an SPC is that of its last report, plus 1 s; 0: never reported. */
 struct sks_serving {
     struct times *times;
 };

@@ -20,7 +20,7 @@
 #include "sign_internal.h"
 #include "x5u_internal.h"
 
-/** What all Identity headers of one kind have in common; owned texts. */
+/** The text that all Identity headers of one kind share; owned. */
 struct frame {
     char *begin; /* the PASSporT's header, encoded */
     char *after; /* the parameters */
@@ -33,10 +33,10 @@ struct sks_signer {
     char *token; /* owned; its label */
     struct frame frames[SKS_PPT_COUNT];
     struct certs_tnauthlist *list; /* owned */
-    bool has_spc; /* the provider is responsible for the numbers */
+    bool has_spc; /* in `list`: the provider is responsible for the numbers */
     struct certs_constraints *constraints; /* owned; NULL: none */
     char spc[CERTS_SPC_MAX + 1];
-    time_t not_before, not_after; /* of the leaf; of the first of the chain to end */
+    time_t not_before, not_after; /* of the leaf; the earliest of the chain */
     struct hsm_series *_Atomic count, *_Atomic seconds; /* see sks_signer_series() */
 };
 
@@ -192,7 +192,7 @@ sks_signer_series(const struct sks_signer *signer)
 void
 sks_signer_count_in(const struct sks_signer *signer, struct sks_signer_series series)
 {
-    struct sks_signer *counted = (struct sks_signer *)(uintptr_t)signer; /* nothing else of it */
+    struct sks_signer *counted = (struct sks_signer *)(uintptr_t)signer; /* only these atomics */
 
     atomic_store_explicit(&counted->count, series.count, memory_order_relaxed);
     atomic_store_explicit(&counted->seconds, series.seconds, memory_order_relaxed);
@@ -217,10 +217,10 @@ check_times(const struct sks_signer *signer, int64_t iat, time_t now, struct hsm
     return HSM_OK;
 }
 
-/* ---- what the certificate lets its holder say ---- */
+/* ---- what the certificate allows ---- */
 
-/* A verifier would reject what breaks them: it is asked what is going to be signed, as it will be
- * read. */
+/* A verifier would reject a PASSporT that violates the constraints: apply its check to the payload
+ * as it will be read. */
 static enum hsm_status
 check_constraints(const struct sks_signer *signer, const struct sks_claims *claims,
                   struct hsm_reason *why)

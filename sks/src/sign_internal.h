@@ -13,7 +13,7 @@
 /** True if the certificate covers that time. */
 bool sks_signer_covers(const struct sks_signer *signer, int64_t when);
 
-/** The metrics of its signatures; NULL: not set yet. */
+/** The metric series of a signer's signatures; NULL: not set yet. */
 struct sks_signer_series {
     struct hsm_series *count, *seconds;
 };
@@ -23,15 +23,15 @@ struct sks_signer_series sks_signer_series(const struct sks_signer *signer);
 void sks_signer_count_in(const struct sks_signer *signer, struct sks_signer_series series);
 
 /**
- * Check as sks_signer_sign() does, and make what is to be signed; free() the text.
+ * Check as sks_signer_sign() does, and make the text to be signed; free() it.
  *
- * @param digest  receives HSM_SHA256_LEN octets: of the text
+ * @param digest  receives the SHA-256 of the text, HSM_SHA256_LEN octets
  */
 HSM_MUST_CHECK enum hsm_status
 sks_signer_prepare(const struct sks_signer *signer, const struct sks_claims *claims, time_t now,
                    char **text, size_t *len, uint8_t *digest, struct hsm_reason *why);
 
-/** Make the Identity header field value of that text, in its place, with its signature. */
+/** Complete the text in place with its signature; it is then the Identity header field value. */
 void sks_signer_complete(const struct sks_signer *signer, const struct sks_claims *claims,
                          char *text, size_t len, const uint8_t *sig);
 

@@ -14,35 +14,35 @@
 #define PROBE_S 10 /* without a signature for this long, a probe is signed */
 #define RETRY_S 10 /* between attempts to load what could not be loaded */
 
-#define QUICK_NS INT64_C(500000) /* a signature that takes less is not waited for by a thread */
-#define SLOWER   64 /* about as many slower signatures raise the typical time to theirs */
+#define QUICK_NS INT64_C(500000) /* a signature that takes less is made in the event loop */
+#define SLOWER   64 /* about this many slower signatures raise the typical time to theirs */
 
 /** A service provider, and its credentials that sign. */
 struct provider {
     char *spc; /* owned; NULL: the only provider with active credentials */
-    struct sks_signers *signers; /* that sign; NULL: nothing could be loaded yet */
+    struct sks_signers *signers; /* those that sign; NULL: nothing is loaded */
     struct sks_signers *latest; /* what the catalogue has now; NULL: it could not be read */
-    atomic_bool may_come; /* what is missing, by itself */
-    _Atomic enum hsm_status status; /* of what the catalogue has now: whether it is loaded */
-    const char *_Atomic fault; /* why not all of that is; static; NULL: all is */
-    atomic_bool signs; /* as far as the last signature says */
+    atomic_bool may_come; /* what could not be loaded may be available later */
+    _Atomic enum hsm_status status; /* of the last load */
+    const char *_Atomic fault; /* why not all credentials were loaded; static; NULL: all were */
+    atomic_bool signs; /* by the last signature or probe */
     atomic_llong last_signed; /* on the monotonic clock */
 };
 
 struct sks_signing {
-    struct sks_signing_config config; /* but for the SPCs */
+    struct sks_signing_config config; /* its `spcs` are not used */
     size_t provider_count;
     struct provider *providers;
 
-    pthread_mutex_t lock; /* over the providers' sets */
+    pthread_mutex_t lock; /* guards the providers' sets */
 
-    time_t tokens_at; /* when to try those again that are not open; on the monotonic clock */
+    time_t tokens_at; /* when to retry tokens that are not open; on the monotonic clock */
 
-    pthread_mutex_t refreshing; /* over what follows; one refresh at a time */
-    atomic_llong version; /* of the catalogue when signers, or nothing, was loaded from it */
+    pthread_mutex_t refreshing; /* one refresh at a time; guards the next members */
+    atomic_llong version; /* of the catalogue at the last load */
     time_t retry_at, probe_at; /* on the monotonic clock */
 
-    atomic_llong typical_ns; /* that a signature takes; 0: the last call got none */
+    atomic_llong typical_ns; /* time of a signature; 0: the last call got none */
 };
 
 /* ---- credentials ---- */
@@ -60,7 +60,7 @@ find_provider(struct sks_signing *signing, const char *spc)
     return NULL;
 }
 
-/* A share of the provider's present set; NULL: nothing is loaded. */
+/* A new reference to a set of a provider; NULL: nothing is loaded. */
 static struct sks_signers *
 take(struct sks_signing *signing, struct sks_signers *const *set)
 {
@@ -73,7 +73,7 @@ take(struct sks_signing *signing, struct sks_signers *const *set)
     return taken;
 }
 
-/* That which signs, for one call; NULL: nothing is loaded. */
+/* A new reference to the set that signs; NULL: nothing is loaded. */
 static struct sks_signers *
 take_signers(struct sks_signing *signing, const struct provider *provider)
 {
@@ -123,8 +123,8 @@ tell_signers(const struct provider *provider, const struct sks_signers *signers)
     }
 }
 
-/* Load what the catalogue has now, recorded in `latest`; *fault receives why not all of it could be
- * loaded, or NULL. */
+/* Load what the catalogue has now, and keep it in `latest`. *fault receives the reason why not all
+ * of it could be loaded, or NULL. */
 static enum hsm_status
 load_signers(struct sks_signing *signing, struct provider *provider, const char **fault,
              struct sks_signers **out)
@@ -150,8 +150,8 @@ load_signers(struct sks_signing *signing, struct provider *provider, const char 
     return st;
 }
 
-/* Whether one of them has been given up since it was loaded: after it was retiring, nothing is to
- * be signed with it. */
+/* Find out whether a loaded credential has been given up: once it is past the state retiring, it
+ * must not sign. */
 static enum hsm_status
 find_given_up(struct sks_signing *signing, const struct sks_signers *signers, bool *found)
 {
@@ -172,8 +172,8 @@ find_given_up(struct sks_signing *signing, const struct sks_signers *signers, bo
     return failure;
 }
 
-/* Those that sign go on, unless the catalogue says otherwise; it is asked again where it says
- * nothing. */
+/* When new credentials cannot be loaded, the old ones continue to sign unless one of them has been
+ * given up. If the catalogue cannot be read, it is tried again. */
 static void
 drop_given_up(struct sks_signing *signing, struct provider *provider)
 {
@@ -216,12 +216,12 @@ load_provider(struct sks_signing *signing, struct provider *provider, bool is_ne
     if (is_other)
         tell_signers(provider, signers);
     replace_signers(signing, provider, signers);
-    if (is_other) /* as far as anybody knows; of the same ones the last signature says it */
+    if (is_other) /* assumed of new credentials; of the same ones the last signature shows it */
         atomic_store(&provider->signs, true);
 }
 
-/* Credentials that are loaded and do not sign are not: in a token that comes back they sign again.
- */
+/* True if a load should be retried. This does not include loaded credentials that do not sign: they
+ * sign again when their token comes back. */
 static bool
 is_wanting(const struct provider *provider)
 {
@@ -251,7 +251,7 @@ load(struct sks_signing *signing)
     return HSM_OK;
 }
 
-/* A token that was taken away is noticed without a call having to fail. */
+/* Notice the loss of a token before a call fails because of it. */
 static void
 probe(struct sks_signing *signing, time_t now)
 {
@@ -274,19 +274,19 @@ probe(struct sks_signing *signing, time_t now)
     }
 }
 
-/* A token that is not open may take long to fail again: no thread waits for that. */
+/* A token that is not open may take long to fail again: call this without a lock. */
 static void
 retry_tokens(struct sks_signing *signing)
 {
     if (hsm_clock_s() < signing->tokens_at)
         return;
     (void)sks_tokens_retry(
-        signing->config.tokens); /* providers that cannot sign are logged below */
+        signing->config.tokens); /* providers that cannot sign are logged when they are loaded */
     signing->tokens_at = hsm_clock_s() + RETRY_S;
 }
 
-/* So that a worker that is to take this one's place knows, also of what is signed with a credential
- * whose successor cannot be loaded. */
+/* Report the SPCs that this worker signs for, for a worker that is to replace it. They include
+ * those that it signs for with a credential whose successor cannot be loaded. */
 static void
 tell_others(struct sks_signing *signing, time_t now)
 {
@@ -319,8 +319,8 @@ has_changed(struct sks_signing *signing)
            version != signing->version;
 }
 
-/* A credential may have become active since the last refresh: no call is refused for that. What has
- * failed is not tried again here: calls of others wait for this one. */
+/* No call is refused because a credential became active only after the last refresh. Failed loads
+ * are not retried here, because other calls would have to wait. */
 static struct sks_signers *
 signers_that_can_sign(struct sks_signing *signing, const struct provider *provider, time_t now)
 {
@@ -344,7 +344,7 @@ cannot_now(struct ms_fault *fault, const char *why)
     return sks_ms_refuse(fault, MS_NOT_POSSIBLE_NOW, why, "");
 }
 
-/* Why the token, or the certificate, gave no signature. */
+/* Report why there is no signature: because of the token or of the certificate. */
 static bool
 refuse_signature(struct sks_signing *signing, struct provider *provider,
                  const struct sks_signer *asked, enum hsm_status st, int64_t begun,
@@ -363,8 +363,8 @@ refuse_signature(struct sks_signing *signing, struct provider *provider,
     return cannot_now(fault, "the token does not sign");
 }
 
-/* A token is as fast as its faster signatures: the others waited for a processor. Threads that do
- * this at once may lose one of their values. */
+/* The faster signatures show how fast a token is; the others waited for a processor. If threads
+ * update the time concurrently, one value may be lost. */
 static void
 note_signature(struct sks_signing *signing, struct provider *provider,
                const struct sks_signer *signer, int64_t begun)
@@ -432,7 +432,7 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
 
 /* ---- status ---- */
 
-/* Why a provider's calls are not signed, or not with what the catalogue has now. */
+/* The reasons why a provider's calls are not signed, or not with its present credentials. */
 static size_t
 faults_of(struct sks_signing *signing, const struct provider *provider, time_t now,
           const char **why)
@@ -509,7 +509,8 @@ sks_signing_latest(struct sks_signing *signing, size_t i)
 
 /* ---- new and free ---- */
 
-/* Others go on if this one does not start: calls that they sign are to be signed by it, too. */
+/* If the candidate does not start, the other workers continue. It must therefore be able to sign
+ * for every provider that they sign for. */
 static enum hsm_status
 check_candidate(const struct sks_signing *signing, time_t now)
 {
@@ -532,8 +533,8 @@ check_candidate(const struct sks_signing *signing, time_t now)
     return st;
 }
 
-/* Not there now, but it may come; anything else is for a person to put right before starting,
- * unless others can be served meanwhile. */
+/* What is absent now may be available later. The operator has to correct any other failure before
+ * the start, unless another provider can be served. */
 static enum hsm_status
 check_start(const struct sks_signing *signing, time_t now)
 {

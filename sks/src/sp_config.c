@@ -33,7 +33,7 @@
 #define NUMBER(member, section, name, min, max, fallback, help)                                    \
     KEY(ACME_CONFIG_NUMBER, member, section, name, false, min, max, fallback, help)
 
-/* A further token: keys, certificates and ACME account of its own. */
+/* A further token, which has its own keys, certificates and ACME account. */
 #define TOKEN_KEYS(i, section)                                                                     \
     PKCS11(more_tokens[i].uri, section, "uri", false, NULL, "as in [token]"),                      \
         TEXT(more_tokens[i].module, section, "module", NULL, "as in [token]"),                     \
@@ -189,7 +189,7 @@ static const struct acme_config_key keys[] = {
     {.section = NULL},
 };
 
-/* One of two words. */
+/* Read a text that must be one of two words; *out receives true for `one`. */
 static enum hsm_status
 choose(const char *path, const char *section, const char *name, const char *text, const char *zero,
        const char *one, bool *out)
@@ -253,7 +253,7 @@ parse_ca_keys(const char *path, const char *text, unsigned *out)
     return HSM_OK;
 }
 
-/* One STI-CA's words; those that are not given mean what they mean in [ca] without them. */
+/* Interpret the texts of one STI-CA; one that is not given means the default of [ca]. */
 static enum hsm_status
 interpret_ca(const char *path, const char *section, struct sks_sp_ca *ca)
 {
@@ -279,7 +279,8 @@ interpret_ca(const char *path, const char *section, struct sks_sp_ca *ca)
                               "eab-kid and eab-key-source: both or neither");
 }
 
-/* With a file of callers the socket's uid says who asks; without it the permissions do. */
+/* With a file of callers, the uid at the socket identifies the caller; without one, only the
+ * socket's permissions protect it. */
 static enum hsm_status
 interpret_callers(const char *path, struct sks_sp_config *config)
 {
@@ -342,7 +343,7 @@ interpret(const char *path, struct sks_sp_config *config)
     return st == HSM_OK ? sks_sp_providers_read(path, config) : st;
 }
 
-/* URLs that follow from the STI-PA's. */
+/* Derive the URLs that are not given from the STI-PA's. */
 static enum hsm_status
 complete(struct sks_sp_config *config)
 {
@@ -403,7 +404,7 @@ plural(const char *section, const char *name)
     return strcmp(section, "ca") == 0 ? "; further STI-CAs: [ca-2] to [ca-4]" : "";
 }
 
-/* The keys of a table, those of the second, third and fourth of a kind not again. */
+/* Print the keys of a table, except those of numbered sections, which are as in the first. */
 static void
 print_keys(FILE *to, const struct acme_config_key *key, const char *name)
 {

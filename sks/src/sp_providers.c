@@ -96,7 +96,7 @@ sks_sp_has_credentials(const struct sks_sp_provider *provider)
     return has_password;
 }
 
-/* ---- what a section means by itself ---- */
+/* ---- one section ---- */
 
 static enum hsm_status
 check_spc(const struct sks_sp_config *config, const char *spc, struct hsm_reason *why)
@@ -135,7 +135,7 @@ check_provider(const struct sks_sp_config *config, const struct sks_sp_provider 
     return check_spc(config, provider->spc, why);
 }
 
-/* Room for one more of them. */
+/* Make room for one more element. */
 static bool
 grow(void **list, size_t count, size_t size)
 {
@@ -175,7 +175,7 @@ take_provider(void *context, const char *name, const char *where, void *section,
     return HSM_OK;
 }
 
-/* "token" and "token-2" are those of the main file. */
+/* The names "token", "token-2" and so on mean the tokens of the main file. */
 static enum hsm_status
 check_token(const struct sks_sp_config *config, const struct sks_sp_token *token,
             struct hsm_reason *why)
@@ -227,9 +227,9 @@ const struct acme_config_kind sks_sp_provider_kinds[] = {
     {.name = NULL},
 };
 
-/* ---- what its words name ---- */
+/* ---- names in a section ---- */
 
-/** Finds what a word of a list names. */
+/** Finds the index of what a word names. */
 typedef bool find_word(const struct sks_sp_config *config, const char *word, size_t *out);
 
 /* "KIND" is the first, "KIND-2" the second. */
@@ -269,7 +269,7 @@ find_ca(const struct sks_sp_config *config, const char *word, size_t *out)
     return false;
 }
 
-/* Words between blanks, each of which names another one; at most `max`. */
+/* Resolve words separated by blanks, each of which must name a different item; `max` at most. */
 static enum hsm_status
 resolve(const struct sks_sp_config *config, const char *text, find_word *find, size_t max,
         size_t *out, size_t *count, struct hsm_reason *why)
@@ -294,7 +294,7 @@ resolve(const struct sks_sp_config *config, const char *text, find_word *find, s
     return HSM_OK;
 }
 
-/* The first ones, which are those of the main file. */
+/* Take the first items, which are those of the main file. */
 static void
 take_first(size_t wanted, size_t *out, size_t *count)
 {
@@ -328,7 +328,7 @@ resolve_provider(const struct sks_sp_config *config, struct sks_sp_provider *pro
     return HSM_ERR_MALFORMED;
 }
 
-/* ---- all of them ---- */
+/* ---- all providers ---- */
 
 static bool
 copy(const char *text, char **out)
@@ -337,7 +337,7 @@ copy(const char *text, char **out)
     return text == NULL || *out != NULL;
 }
 
-/* That of [sp]: its keys are all over the main file. */
+/* The provider of [sp], whose keys are spread over the main file. */
 static enum hsm_status
 take_main(const char *path, struct sks_sp_config *config)
 {
@@ -351,7 +351,7 @@ take_main(const char *path, struct sks_sp_config *config)
     if (!grow(&list, 0, sizeof(provider)))
         return HSM_ERR_NOMEM;
     config->providers = list;
-    config->provider_count = 1; /* what is half copied is released, too */
+    config->provider_count = 1; /* so that a partial copy is released */
     if (asprintf(&provider.where, "%s: [sp]", path) < 0)
         provider.where = NULL;
     if (provider.where == NULL || !copy(config->spc, &provider.spc) ||

@@ -1,4 +1,4 @@
-/* sp_verification.c - opens what verifies calls and certificates, from the configuration. */
+/* sp_verification.c - open the parts that verify calls and certificates, as configured. */
 #define _GNU_SOURCE /* asprintf */
 #include <sks/sp_verification.h>
 

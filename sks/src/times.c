@@ -45,8 +45,8 @@ sks_times_free(struct times *times)
     free(times);
 }
 
-/* FNV-1a of 64 bits. Two names that collide share a place, and of a thousand names that happens
- * once in 10^13 files. */
+/* 64-bit FNV-1a. Two names with the same hash would share a place; with a thousand names, that
+ * happens in fewer than one of 10^13 files. */
 static uint64_t
 hash(const char *name)
 {

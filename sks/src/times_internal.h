@@ -1,8 +1,8 @@
 /*
  * times_internal.h - a time for each of many names, in memory that worker processes share.
  *
- * Made before fork(). Names are the operator's own, and stay for good. Nothing is locked: a process
- * that is killed leaves nothing half done.
+ * Made before fork(). Names come from the operator's configuration and are never removed. There are
+ * no locks, so a process that is killed leaves nothing half done.
  */
 #ifndef SKS_TIMES_INTERNAL_H
 #define SKS_TIMES_INTERNAL_H
@@ -21,9 +21,10 @@ HSM_MUST_CHECK enum hsm_status sks_times_new(struct times **out);
 void sks_times_free(struct times *times);
 
 /**
- * Where the time of a name is, 0 at first: the same place in all processes and after a reload.
+ * The place of a name's time, which is 0 at first. It is the same in all processes and after a
+ * reload.
  *
- * @retval HSM_ERR_NOMEM  TIMES_MAX names have one; logged
+ * @retval HSM_ERR_NOMEM  TIMES_MAX other names have one; logged
  */
 HSM_MUST_CHECK enum hsm_status sks_times_of(struct times *times, const char *name, size_t *at);
 

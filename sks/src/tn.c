@@ -5,8 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
-#define NATIONAL_MIN 5 /* digits behind a national prefix: fewer are a service code */
-#define GLOBAL_MIN   7 /* digits behind an international prefix */
+#define NATIONAL_MIN 5 /* digits after a national prefix; fewer are a service code */
+#define GLOBAL_MIN   7 /* digits after an international prefix */
 
 static const char number_characters[] = "0123456789#*";
 static const char visual_separators[] = "-.() \t\r\n"; /* RFC 3966 section 3, and white space */
@@ -25,7 +25,7 @@ is_number_character(char c)
     return (c >= '0' && c <= '9') || c == '#' || c == '*';
 }
 
-/* What stands behind the scheme, or NULL. Schemes are case-insensitive (RFC 3986 section 3.1). */
+/* The text after the scheme, or NULL. Schemes are case-insensitive (RFC 3986 section 3.1). */
 static const char *
 after_scheme(const char *text, const char *scheme)
 {
@@ -42,11 +42,11 @@ after_sip(const char *text)
     return rest != NULL ? rest : after_scheme(text, "sips:");
 }
 
-/* Where a number may stand: up to its parameters, a SIP password or the host. */
+/* The part that may be a number: it ends before parameters, a SIP password or the host. */
 static bool
 find_number(const char *text, const char **start, size_t *len)
 {
-    /* Without a scheme, as nearly all are, it is not looked for. */
+    /* Nearly all texts are bare numbers: skip the search for a scheme. */
     bool may_have_scheme = isalpha((unsigned char)text[0]) != 0;
     const char *rest = may_have_scheme ? after_sip(text) : NULL;
 
@@ -73,7 +73,8 @@ hex_value(char c)
     return isdigit((unsigned char)c) ? c - '0' : tolower((unsigned char)c) - 'a' + 10;
 }
 
-/* The character at *at, percent-encoding undone (RFC 3986 section 2.1); moves on. '\0': broken. */
+/* Decode the next character, which may be percent-encoded (RFC 3986 section 2.1), and move *at past
+ * it. '\0': malformed. */
 static char
 next_character(const char **at, const char *end)
 {
@@ -120,7 +121,7 @@ collect_digits(const char *start, size_t len, char out[SKS_TN_MAX + 1], bool *gl
     return n > 0 ? HSM_OK : HSM_ERR_NOT_FOUND;
 }
 
-/* What was dialled behind a prefix; NULL: it is not there. */
+/* The digits after a prefix; NULL: the number does not have it. */
 static const char *
 behind(const char *number, const char *prefix)
 {
@@ -139,8 +140,8 @@ is_national(const struct sks_dial_plan *plan, const char *number, bool has_prefi
                                       : has_prefix && len >= NATIONAL_MIN;
 }
 
-/* What remains of a number dialled under the plan, and the country code to put before it;
- * service codes such as 911 and *67 are left alone. */
+/* A number dialled under the plan without its prefix, and the country code to put before it;
+ * service codes such as 911 and *67 are not changed. */
 static const char *
 find_global(const struct sks_dial_plan *plan, const char *number, const char **country_code)
 {
@@ -189,7 +190,7 @@ sks_tn_canonical(const char *text, const struct sks_dial_plan *plan, char out[SK
     return HSM_OK;
 }
 
-/* Where the user part ends: its password and parameters do not count. */
+/* Length of the user part, without its password and parameters. */
 static size_t
 user_len(const char *user, const char *at)
 {
@@ -199,7 +200,8 @@ user_len(const char *user, const char *at)
     return plain < len ? plain : len;
 }
 
-/* Port, parameters and headers do not count; the colons of an IPv6 reference do. */
+/* Length of the host, without port, parameters and headers; the colons of an IPv6 reference are
+ * part of it. */
 static size_t
 host_len(const char *host)
 {
@@ -214,7 +216,7 @@ is_unreserved(char c)
     return c != '\0' && (isalnum((unsigned char)c) || strchr("-._~", c) != NULL);
 }
 
-/* Lower case, and percent-encoding only where it means something; returns what was written. */
+/* Write in lower case, with percent-encoding only where it is necessary; returns the length. */
 static size_t
 write_folded(const char *from, size_t len, char *out)
 {

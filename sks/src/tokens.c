@@ -15,29 +15,30 @@
 #include <hsm/log.h>
 #include <hsm/uri.h>
 
-#define PATIENCE_S 5 /* for a token that does not open, when another one is open or all end */
-#define FIRST_S    60 /* for one to be open; a worker may take longer to start (supervise.h) */
+#define PATIENCE_S 5 /* to wait for openers: at each attempt, and when the set is closed */
+#define FIRST_S    60 /* to wait at first for an open token; below HSM_WORKER_START_MS */
 
-/* All that it points to is its own: its opener may be there when nothing else is any more. */
+/* A token. Everything that it points to is owned, because its opener may outlive the caller's data.
+ */
 struct one {
     char *uri, *module, *pin_source;
     struct acme_token_settings settings;
     struct acme_journal_config journal;
-    struct hsm_secret *pin; /* what was given; or of a source that is read once, and not by several
-                               at a time; NULL: pin_source is read at each login */
+    struct hsm_secret *pin; /* given, or read before the opener starts from a source that can be
+                               read only once; NULL: pin_source is read at each login */
     struct hsm_token *token; /* NULL: not open */
     enum hsm_status status; /* why it is not open; HSM_ERR_DENIED: its PIN is never tried again */
-    struct sks_tokens *tokens; /* whose it is */
-    pthread_t opener; /* opens it: a token may take as long as it likes */
+    struct sks_tokens *tokens; /* the set that it belongs to */
+    pthread_t opener; /* opens it, however long that takes */
     bool has_opener;
     bool is_opening; /* the opener has not ended */
-    bool is_again; /* it was tried before */
+    bool is_again; /* this is not the first attempt */
 };
 
 struct sks_tokens {
-    pthread_mutex_t lock; /* of what becomes of those that are being opened */
+    pthread_mutex_t lock; /* guards what openers write */
     pthread_cond_t opened;
-    bool is_left; /* closed while openers had not ended: the last of them releases it */
+    bool is_left; /* closed while openers were running: the last of them releases the set */
     size_t count;
     struct one all[SKS_TOKENS_MAX];
 };
@@ -57,7 +58,7 @@ copy_settings(const struct acme_token_settings *settings, struct acme_token_sett
     return copy_text(settings->route, &out->route) && copy_text(settings->quirks, &out->quirks);
 }
 
-/* A journal is of one token: the directory of the n-th has its number. */
+/* Each token has its own journal: from the second on, the directory's name ends in its number. */
 static bool
 copy_journal(const struct acme_journal_config *journal, size_t n, struct acme_journal_config *out)
 {
@@ -91,7 +92,7 @@ take_config(struct sks_tokens *tokens, const struct sks_token_config *config)
             hsm_log(HSM_LOG_ERROR, "token %s: configured twice", config->uri);
             return HSM_ERR_USAGE;
         }
-    tokens->count++; /* what is half copied is released too */
+    tokens->count++; /* so that a partial copy is released */
     one->tokens = tokens;
     if (copy_text(config->uri, &one->uri) && copy_text(config->module, &one->module) &&
         copy_text(config->pin_source, &one->pin_source) && copy_pin(config->pin, &one->pin) &&
@@ -183,7 +184,7 @@ release(struct sks_tokens *tokens)
     free(tokens);
 }
 
-/* A token that opens at once is not logged. */
+/* Record the result of an attempt. A token that opens at once is not logged. */
 static void
 conclude(struct one *one, struct hsm_token *token, enum hsm_status st)
 {
@@ -239,7 +240,7 @@ begin_to_open(struct one *one, bool is_again)
         (void)opener(one);
 }
 
-/* Those that have ended. */
+/* Join the openers that have ended. */
 static void
 join_openers(struct sks_tokens *tokens)
 {
@@ -266,7 +267,8 @@ count_open(struct sks_tokens *tokens)
     return count;
 }
 
-/* Called with the lock held: a while, or until all have ended; or one is open, if that will do. */
+/* Wait until all openers have ended or, with one_will_do, a token is open; `seconds` at most.
+ * Called with the lock held. */
 static void
 wait_for_openers(struct sks_tokens *tokens, bool one_will_do, time_t seconds)
 {
@@ -278,8 +280,8 @@ wait_for_openers(struct sks_tokens *tokens, bool one_will_do, time_t seconds)
         rc = pthread_cond_clockwait(&tokens->opened, &tokens->lock, CLOCK_MONOTONIC, &until);
 }
 
-/* One that is still being opened is away, until it is. Its opener ends with the token, or with the
- * process. */
+/* A token that is still being opened counts as away until it is open. Its opener ends when the
+ * token answers, or with the process. */
 static void
 try_those_that_are_not_open(struct sks_tokens *tokens, bool is_again)
 {
@@ -294,7 +296,7 @@ try_those_that_are_not_open(struct sks_tokens *tokens, bool is_again)
         has_begun = true;
     }
     pthread_mutex_lock(&tokens->lock);
-    if (has_begun) /* one that hangs was waited for when it was begun */
+    if (has_begun) /* a token that hangs is waited for once */
         wait_for_openers(tokens, false, PATIENCE_S);
     if (!is_again)
         wait_for_openers(tokens, true, FIRST_S - PATIENCE_S);
@@ -310,7 +312,7 @@ try_those_that_are_not_open(struct sks_tokens *tokens, bool is_again)
     join_openers(tokens);
 }
 
-/* What is to be done about it: wait, or else ask a person. */
+/* Prefer HSM_ERR_BUSY, which may pass, to HSM_ERR_DENIED, which the operator has to correct. */
 static enum hsm_status
 why_none_is_open(const struct sks_tokens *tokens)
 {
@@ -376,13 +378,14 @@ sks_tokens_uri(const struct sks_tokens *tokens, size_t i)
     return tokens->all[i].uri;
 }
 
-/* RFC 7512 section 2.3: each attribute narrows down what is meant. */
+/* True if no attribute that both URIs have differs, and both have one that identifies a token (RFC
+ * 7512 section 2.3). */
 static bool
 names_the_same(const char *text, const char *other_text)
 {
     static const struct {
         const char *name;
-        bool tells; /* one token from another */
+        bool tells; /* it identifies one token */
     } attributes[] = {{"token", true},
                       {"serial", true},
                       {"slot-id", true},
@@ -410,7 +413,7 @@ names_the_same(const char *text, const char *other_text)
     return told;
 }
 
-/* NULL: it is none of these, or could be several. */
+/* The token that a URI names; NULL: none of these, or more than one would match. */
 static const struct one *
 find(const struct sks_tokens *tokens, const char *uri)
 {
@@ -544,8 +547,8 @@ sks_tokens_ready(struct sks_tokens *tokens)
     return ready;
 }
 
-/* Nothing is closed beside an opener that does not end: it may keep the module's lock. True: there
- * is one, and what it ends with is its own. */
+/* Nothing can be closed while an opener is running, because it may hold the module's lock. True: an
+ * opener still runs, and the last one to end releases the set. */
 static bool
 leave_to_openers(struct sks_tokens *tokens)
 {

@@ -17,14 +17,14 @@
 #include <hsm/log.h>
 #include <hsm/time.h>
 
-#define TEXT_MAX  512 /* octets of a member but the claims; longer ones are cut */
+#define TEXT_MAX  512 /* octets of a member other than the claims; longer ones are cut */
 #define LINE_SIZE (SKS_PASSPORT_PAYLOAD_MAX + 10 * (TEXT_MAX + 16))
 
 struct sks_trail {
     char *path;
     int fd;
     atomic_bool is_broken; /* the last line may lack its end */
-    atomic_bool is_written; /* since it was brought to the disk */
+    atomic_bool is_written; /* since the last sync to disk */
 };
 
 static int
@@ -82,7 +82,7 @@ add(struct line *line, const char *text, size_t len)
     line->len += len;
 }
 
-/* Nothing in these texts has to be escaped but what a caller chose: that becomes '?'. */
+/* Only texts chosen by a caller can have characters to escape: each of those becomes '?'. */
 static void
 add_member(struct line *line, const char *name, const char *value)
 {
@@ -117,7 +117,7 @@ add_time(struct line *line, time_t now)
 static enum hsm_status
 write_line(struct sks_trail *trail, const struct line *line)
 {
-    size_t skip = atomic_load(&trail->is_broken) ? 0 : 1; /* the line end in front */
+    size_t skip = atomic_load(&trail->is_broken) ? 0 : 1; /* '\n' that ends a broken line */
     ssize_t n;
 
     do {

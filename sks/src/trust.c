@@ -7,7 +7,7 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-#define RECHECK_S 300 /* a signature that was good is not verified again for this long */
+#define RECHECK_S 300 /* a valid signature is not verified again for this long */
 #define FIXED_S   86400 /* how long a verdict on fixed anchors is kept */
 
 /* -- what is held ------------------------------------------------------------------------------ */
@@ -39,7 +39,7 @@ sks_held_new(time_t fetched_at)
     return held;
 }
 
-/* NULL when absent. */
+/* A new reference; NULL when absent. */
 static struct held *
 borrow(struct sks_trust *trust, struct held *const *which)
 {
@@ -53,7 +53,7 @@ borrow(struct sks_trust *trust, struct held *const *which)
     return held;
 }
 
-/* -- is it good at a time? --------------------------------------------------------------------- */
+/* -- validity at a time ------------------------------------------------------------------------ */
 
 time_t
 sks_held_end(const struct held *held)
@@ -74,7 +74,7 @@ sks_trust_check_signed(const struct sks_trust *trust, const struct held *held, t
     return acme_ca_list_check(held->list, held->signer, trust->pa_anchors, 0, now, why);
 }
 
-/* The signature is verified from time to time, the end is checked each time. */
+/* The signature is verified from time to time, expiry is checked each time. */
 static enum hsm_status
 check_held(const struct sks_trust *trust, struct held *held, time_t now, struct hsm_reason *why)
 {
@@ -127,7 +127,7 @@ view_borrow(struct sks_trust *trust, time_t now, struct view *view, struct hsm_r
     return check_held(trust, view->crl, now, why);
 }
 
-/* The last second at which both are good; fixed anchors have no end. */
+/* The last second at which both are valid; fixed anchors do not expire. */
 static time_t
 view_until(const struct view *view, time_t now)
 {

@@ -1,9 +1,9 @@
 /*
- * trust_internal.h - a list of trusted STI-CAs and a CRL that are held.
+ * trust_internal.h - the list of trusted STI-CAs and the CRL that are held.
  *
- * trust.c          what they say of a chain
- * trust_store.c    kept across restarts
- * trust_refresh.c  fetched anew
+ * trust.c          check chains against them
+ * trust_store.c    keep them across restarts
+ * trust_refresh.c  fetch them again
  */
 #ifndef SKS_TRUST_INTERNAL_H
 #define SKS_TRUST_INTERNAL_H
@@ -18,21 +18,21 @@
 #include <sks/trust.h>
 
 /*
- * A list or a CRL, and who signed it. Immutable once others can see it, but for
- * the times, which verifications do not look at, save that of the last good
- * check. They hold a reference, so that a refresh never waits for them nor they
- * for it.
+ * A list or a CRL, with the certificates of its signer. Immutable once it is
+ * shared, except for the times, of which verifications use only checked_at. A
+ * verification holds a reference, so that it and a refresh never wait for each
+ * other.
  */
 struct held {
     atomic_uint references;
     struct acme_ca_list *list; /* NULL: fixed anchors, or a CRL */
-    struct certs_chain *anchors; /* of fixed anchors */
+    struct certs_chain *anchors; /* fixed anchors; else NULL */
     struct certs_crl *crl;
     struct certs_chain *signer;
     char *etag; /* NULL: none */
-    time_t fetched_at; /* when it came; 0: from the directory, or given */
-    time_t asked_at; /* when the STI-PA last said that it is still this one */
-    atomic_llong checked_at; /* 0: not yet */
+    time_t fetched_at; /* 0: it was read from the directory, or is fixed */
+    time_t asked_at; /* when the STI-PA last confirmed that it is the present one */
+    atomic_llong checked_at; /* when its signature was last verified; 0: not yet */
 };
 
 struct sks_trust {
@@ -52,17 +52,17 @@ struct held *sks_held_new(time_t fetched_at);
 void sks_held_release(struct held *held);
 DEFINE_DEFER(struct held, sks_held_release)
 
-/** nextUpdate or exp. */
+/** When it expires: nextUpdate of a CRL, exp of a list. */
 time_t sks_held_end(const struct held *held);
 
-/** Its signature, and whether it is good at that time. */
+/** Check its signature, and that it is valid at `now`. */
 HSM_MUST_CHECK enum hsm_status sks_trust_check_signed(const struct sks_trust *trust,
                                                       const struct held *held, time_t now,
                                                       struct hsm_reason *why);
 
 /* trust_store.c */
 
-/** Read what the directory holds; without one, nothing. */
+/** Read what the directory holds, if one is configured. */
 HSM_MUST_CHECK enum hsm_status sks_trust_load(struct sks_trust *trust);
 /** Write it durably, unless the directory holds a newer one: HSM_ERR_UNTRUSTED. */
 HSM_MUST_CHECK enum hsm_status sks_trust_keep(const struct sks_trust *trust,

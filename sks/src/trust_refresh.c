@@ -43,7 +43,7 @@ is_due(const struct held *held, time_t every_s, time_t now)
 
 /* ---- fetching ---- */
 
-/* What is held is replaced by this thread alone: it can be read without the lock. */
+/* Only a refresh replaces what is held, so a refresh can read it without the lock. */
 static struct acme_authority_query
 query_of(const struct sks_trust *trust, const char *url, const struct held *held)
 {
@@ -58,7 +58,7 @@ query_of(const struct sks_trust *trust, const char *url, const struct held *held
     };
 }
 
-/* HSM_ERR_EXISTS: what is held is what the STI-PA has. */
+/* HSM_ERR_EXISTS: the STI-PA still has the list that is held. */
 static enum hsm_status
 fetch_list(const struct sks_trust *trust, time_t now, struct held *held, struct hsm_reason *why)
 {

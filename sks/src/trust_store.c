@@ -39,8 +39,8 @@ keep_file(const struct sks_trust *trust, const char *name, const void *octets, s
     return hsm_file_write(path, octets, len, 0644);
 }
 
-/* The signer first: a list or CRL in the directory always finds its own, or an older one that will
- * not verify it; then both are fetched again. */
+/* Write the signer first: after a crash the directory may then have an older list or CRL beside a
+ * newer signer. If that does not verify it, both are fetched again. */
 static enum hsm_status
 write_files(const struct sks_trust *trust, const struct held *held)
 {
@@ -64,7 +64,7 @@ write_files(const struct sks_trust *trust, const struct held *held)
     return st == HSM_OK ? keep_file(trust, CRL_FILE, der, len) : st;
 }
 
-/* A file that was kept; HSM_ERR_NOT_FOUND, without a word in the log, when it is not there. */
+/* Read a file of the directory. HSM_ERR_NOT_FOUND, not logged, when it does not exist. */
 static enum hsm_status
 read_kept(const struct sks_trust *trust, const char *name, size_t max, char **out, size_t *len)
 {
@@ -77,8 +77,8 @@ read_kept(const struct sks_trust *trust, const char *name, size_t max, char **ou
     return hsm_file_read(path, max, (uint8_t **)out, len);
 }
 
-/* Without its signer's certificates nothing is good, but it still says what must not be rolled
- * back: then the chain stays empty. */
+/* Without its signer's certificates a list or CRL is not trusted, but its number still prevents a
+ * rollback: keep it with an empty chain. */
 static enum hsm_status
 read_signer(const struct sks_trust *trust, const char *name, struct held *held)
 {
@@ -136,14 +136,14 @@ check_kept(const struct sks_trust *trust, const struct held *held, struct hsm_re
     if (kept == NULL)
         return HSM_ERR_NOMEM;
     st = held->crl != NULL ? read_crl(trust, kept, &unread) : read_list(trust, kept, &unread);
-    if (st != HSM_OK) /* as if it were not there, as in load() */
+    if (st != HSM_OK) /* treated as absent, as in load() */
         return st == HSM_ERR_NOMEM ? st : HSM_OK;
     if (number_of(held) >= number_of(kept))
         return HSM_OK;
     return hsm_refuse(why, HSM_ERR_UNTRUSTED, "a newer one is kept already");
 }
 
-/* Of the processes that share the directory one looks and writes at a time. */
+/* Processes that share the directory compare and write one at a time. */
 enum hsm_status
 sks_trust_keep(const struct sks_trust *trust, const struct held *held, struct hsm_reason *why)
 {
@@ -166,9 +166,9 @@ sks_trust_keep(const struct sks_trust *trust, const struct held *held, struct hs
 }
 
 /*
- * What cannot be read is as if it were not there: the STI-PA is asked again.
- * Whether it is good is a question of the time at which it is used; it may
- * have ended, and still says what must not be rolled back.
+ * A file that cannot be read is treated as absent: it is fetched again. Its
+ * validity is checked when it is used. Even if it has expired, its number
+ * prevents a rollback.
  */
 static enum hsm_status
 load(struct sks_trust *trust, struct held **which, const char *name,

@@ -55,7 +55,7 @@ sks_verification_meter_new(struct hsm_metrics *metrics, struct sks_x5u_cache *x5
     return HSM_OK;
 }
 
-/* What is not held says nothing. */
+/* A document that is not held, or does not expire, has no value. */
 static void
 tell_end(struct sks_verification_meter *meter, const char *document, time_t end)
 {

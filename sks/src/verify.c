@@ -7,7 +7,7 @@
 #include <acme/json.h>
 #include <sks/passport.h>
 
-/* What a case answers (ATIS-1000082; the texts as RFC 8224 section 6.2.2 writes them). */
+/* The answer of a case (ATIS-1000082); reason_text() has the reason phrase of its code. */
 struct answer {
     int code;
     const char *verstat;
@@ -38,6 +38,7 @@ static const struct answer answers[] = {
     [SKS_E19_ATTEST] = {438, none},
 };
 
+/* RFC 8224 section 6.2.2 */
 static const char *
 reason_text(int code)
 {

@@ -1,4 +1,4 @@
-/* verify_claims.c - what each type of PASSporT must claim, and the signalling beside it. */
+/* verify_claims.c - check the claims of each type of PASSporT, also against the signalling. */
 #include "verify_internal.h"
 
 #include <string.h>
@@ -109,7 +109,7 @@ check_priorities(struct judgement *j)
     return HSM_OK;
 }
 
-/* ---- of all types ---- */
+/* ---- claims of all types ---- */
 
 static enum hsm_status
 check_mky(struct judgement *j)
@@ -120,7 +120,7 @@ check_mky(struct judgement *j)
     return fault == NULL ? HSM_OK : sks_judge(j, SKS_E14_CLAIM_MISSING, fault);
 }
 
-/* How rcd, rcdi and crn stand (RFC 9795). */
+/* Check rcd, rcdi and crn (RFC 9795); if they pass, *out is their state. */
 static enum hsm_status
 judge_rcd(const json_t *payload, enum sks_rcd *out, struct sks_refusal *refusal)
 {

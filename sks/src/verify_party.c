@@ -17,7 +17,7 @@ sks_claims_one_party(const json_t *orig)
     return json_string_length(tn != NULL ? tn : uri) > 0;
 }
 
-/* Absent, or an array of strings that are not empty; counts them. */
+/* True if absent, or an array of non-empty strings, which are counted. */
 static bool
 is_identities(const json_t *identities, size_t *count)
 {
@@ -57,7 +57,7 @@ party_of(const char *tn, const char *uri, const struct sks_dial_plan *plan, stru
     out->tn[0] = '\0';
     out->uri[0] = '\0';
     if (text == NULL)
-        return; /* nobody */
+        return; /* no party */
     if (sks_tn_canonical(text, tn != NULL ? NULL : plan, out->tn) != HSM_OK)
         out->tn[0] = '\0';
     if (tn != NULL || strlen(text) > SKS_TN_URI_MAX)
@@ -153,7 +153,7 @@ sks_party_is_target(const struct sks_call *call, const json_t *dest)
                    call->target_uri_count);
 }
 
-/* A claim's own identity, as if a call were from it. */
+/* The party that a claim names. */
 static void
 party_claimed(const json_t *claim, struct party *out)
 {

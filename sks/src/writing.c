@@ -1,9 +1,9 @@
-/* writing.c - a JSON text that is written member by member. */
+/* writing.c - write JSON text directly. */
 #include "writing_internal.h"
 
 #include <stdio.h>
 
-#define ESCAPE_MAX 6 /* characters that stand for one octet */
+#define ESCAPE_MAX 6 /* characters that represent one octet */
 
 void
 sks_put_quoted(struct writing *to, const char *text)
@@ -19,7 +19,7 @@ is_escaped(unsigned char octet)
     return octet < 0x20 || octet == '"' || octet == '\\';
 }
 
-/* A loop without branches: compilers look at many octets at once. */
+/* The loop has no branches, so that compilers can vectorise it. */
 static bool
 has_escaped(const char *text, size_t len)
 {

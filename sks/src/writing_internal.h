@@ -1,5 +1,5 @@
 /*
- * writing_internal.h - writes JSON text directly, without building a jansson tree first.
+ * writing_internal.h - write JSON text directly, without building a jansson tree first.
  *
  * The caller writes members in canonical order, and closes what it opens.
  */
@@ -17,7 +17,7 @@
 
 struct writing {
     char *at, *end;
-    bool is_full; /* something was left out */
+    bool is_full; /* something did not fit */
 };
 
 static inline void
@@ -37,17 +37,18 @@ put_text(struct writing *to, const char *text)
     put(to, text, strlen(text));
 }
 
-/** A text that has nothing to escape, as a string. */
+/** Write a text without characters to escape, as a string. */
 void sks_put_quoted(struct writing *to, const char *text);
 
-/** Any UTF-8, as a string: the octets that jansson would write; and how many at most. */
+/** Write any UTF-8 as a string, with the octets that jansson would write; and their number at most.
+ */
 void sks_put_string(struct writing *to, const char *text);
 size_t sks_put_string_size(const char *text);
 
-/** From 0 on. */
+/** @param number  not negative */
 void sks_put_number(struct writing *to, int64_t number);
 
-/** A value, canonical (RFC 8225 section 9). */
+/** Write a value in canonical form (RFC 8225 section 9). */
 void sks_put_json(struct writing *to, const json_t *value);
 
 #endif

@@ -1,11 +1,11 @@
 /*
  * x5u_internal.h - the cache of certificate chains.
  *
- * x5u.c        what callers ask for
- * x5u_url.c    which URLs are allowed
+ * x5u.c        requests for chains
+ * x5u_url.c    the rules for URLs
  * x5u_table.c  entries by URL and by last use
  * x5u_kept.c   chains on disk, and the thread that writes them
- * x5u_fetch.c  threads that fetch, and what HTTP says of how long a chain is fresh
+ * x5u_fetch.c  threads that fetch, and the freshness of chains by HTTP
  */
 #ifndef SKS_X5U_INTERNAL_H
 #define SKS_X5U_INTERNAL_H
@@ -20,29 +20,29 @@
 #include <hsm/status.h>
 #include <sks/x5u.h>
 
-#define X5U_HOST_MAX      253 /* characters of a name (RFC 1035 section 2.3.4); an address has fewer */
+#define X5U_HOST_MAX      253 /* characters (RFC 1035 section 2.3.4); an address has fewer */
 #define X5U_BUCKETS       16384 /* a power of two, above SKS_X5U_CACHE_MAX */
 #define X5U_ETAG_MAX      256 /* characters; a longer one is not sent back */
-#define X5U_SWEEP_S       600 /* between looks at all that is kept on disk */
+#define X5U_SWEEP_S       600 /* between sweeps of the directory */
 #define X5U_PORTS_MAX     16 /* configured ones */
-#define X5U_FAILED_MAX    1000 /* URLs kept that could not be fetched: they never push out a chain */
-#define X5U_CACHE_S_MAX   604800 /* however long a max-age a stranger sends */
-#define X5U_FETCHERS      16 /* threads, started as they are needed */
-#define X5U_HOST_FETCHES  4 /* at one time from one host */
-#define X5U_SLOW_MS       1000 /* an answer after that makes a host slow: one fetch at a time, */
-#define X5U_SLOW_S        60 /* for so long */
-#define X5U_SLOW_HOSTS    64 /* that are remembered */
+#define X5U_FAILED_MAX    1000 /* entries of failed fetches; they never evict a chain */
+#define X5U_CACHE_S_MAX   604800 /* the longest max-age that is accepted */
+#define X5U_FETCHERS      16 /* threads, started when needed */
+#define X5U_HOST_FETCHES  4 /* from one host at a time */
+#define X5U_SLOW_MS       1000 /* a host that takes this long is slow: one fetch at a time, */
+#define X5U_SLOW_S        60 /* for this long */
+#define X5U_SLOW_HOSTS    64 /* slow hosts that are remembered */
 #define X5U_QUEUE_MAX     1024 /* fetches that wait for a thread; more are refused at once */
-#define X5U_HOST_QUEUE    128 /* of them of one host */
+#define X5U_HOST_QUEUE    128 /* of these, fetches from one host */
 #define X5U_WAITERS_MAX   16384 /* calls that wait for the end of a fetch */
-#define X5U_STRANGERS     12 /* fetches at one time from hosts that nobody has vouched for */
-#define X5U_STRANGE_QUEUE 768 /* fetches of theirs in the queue */
-#define X5U_HOSTS         16384 /* places for hosts that were vouched for; few of a thousand collide */
+#define X5U_STRANGERS     12 /* fetches at a time from hosts that are not known */
+#define X5U_STRANGE_QUEUE 768 /* fetches from such hosts in the queue */
+#define X5U_HOSTS         16384 /* places for known hosts; of a thousand hosts, few collide */
 
 enum x5u_state {
-    X5U_NEW, /* nothing is known yet; it is being fetched */
-    X5U_GOOD, /* a chain that somebody has vouched for */
-    X5U_STRANGE, /* a chain that nobody has */
+    X5U_NEW, /* being fetched for the first time */
+    X5U_GOOD, /* a chain that was vouched for or preloaded */
+    X5U_STRANGE, /* any other chain */
     X5U_FAILED,
     X5U_STATES
 };
@@ -56,10 +56,10 @@ struct x5u_waiter {
 
 SLIST_HEAD(x5u_waiters, x5u_waiter);
 
-/* What one call has asked for. */
+/* A fetch that a call waits for, or waited for. */
 struct x5u_asked {
     struct x5u_entry *entry; /* pinned */
-    unsigned landings; /* of the entry, when it was asked for */
+    unsigned landings; /* of the entry, when the call began to wait */
 };
 
 struct sks_x5u_visit {
@@ -68,40 +68,40 @@ struct sks_x5u_visit {
     size_t count;
 };
 
-/* What is known of one URL. */
+/* The entry of one URL. */
 struct x5u_entry {
-    /* What a call asks of a chain that is here: one or two cache lines. */
+    /* The members that a call reads when the chain is in the cache: one or two cache lines. */
     struct x5u_entry *next; /* in its bucket */
     uint64_t hash; /* of the URL */
     char *url;
     struct certs_chain *chain; /* X5U_GOOD, X5U_STRANGE; else NULL */
-    time_t fresh_until; /* of a chain: from then on it is asked for again, and used meanwhile */
+    time_t fresh_until; /* of a chain: from then on it is fetched again, and used meanwhile */
     time_t until; /* of a chain, or X5U_FAILED: not used from then on */
-    TAILQ_ENTRY(x5u_entry) use; /* in the line of its state, the newest last */
-    time_t used_at; /* the last time that it was asked for */
+    TAILQ_ENTRY(x5u_entry) use; /* in the list of its state, the most recently used last */
+    time_t used_at; /* when it was last requested */
     enum x5u_state state;
-    bool is_preloaded; /* kept fresh, and never pushed out */
+    bool is_preloaded; /* kept fresh, and never evicted */
     bool is_in_flight; /* queued, or being fetched */
-    bool is_known; /* in flight: somebody has vouched for its host */
-    bool is_kept; /* on disk as it is here, or about to be */
-    bool is_to_keep; /* in the line for that */
-    bool has_keep_failed; /* it could not be written, and was not tried again since */
-    bool is_dropped; /* out of the table: the last pin releases it */
+    bool is_known; /* in flight: its host is a known one */
+    bool is_kept; /* on disk in its present form, or queued for it */
+    bool is_to_keep; /* in the queue of what is to be written */
+    bool has_keep_failed; /* the last write failed, and has not been tried again */
+    bool is_dropped; /* removed from the table: the last pin releases it */
 
     const char *host; /* in url */
     size_t host_len;
-    size_t octets; /* of the PEM that it came as */
+    size_t octets; /* of its PEM */
     char *etag; /* NULL: none */
-    time_t retry_at; /* of a chain: no fetch before */
+    time_t retry_at; /* of a chain: no fetch before this time */
     unsigned failures; /* in a row */
-    time_t asked_at; /* in flight: what time it was then */
-    int64_t queued_ms; /* in flight: the same by hsm_clock_ms() */
-    unsigned pins; /* threads that hold a pointer to it, and the flight */
+    time_t asked_at; /* when its last flight was launched */
+    int64_t queued_ms; /* the same by hsm_clock_ms() */
+    unsigned pins; /* references: of waiting threads, visits, the flight and the keeper */
     struct x5u_waiters waiters;
     size_t waiter_count;
     unsigned landings; /* fetches that have ended */
-    STAILQ_ENTRY(x5u_entry) flight; /* in the queue */
-    STAILQ_ENTRY(x5u_entry) keeping; /* in the line of what is to be written */
+    STAILQ_ENTRY(x5u_entry) flight; /* in the queue of fetches */
+    STAILQ_ENTRY(x5u_entry) keeping; /* in the queue of what is to be written */
     struct hsm_reason why; /* X5U_FAILED */
 };
 
@@ -119,24 +119,24 @@ struct sks_x5u_cache {
     char *dir; /* owned; NULL: nothing is kept on disk */
     size_t chains_max, octets_max;
     unsigned queue_ms, unused_s;
-    _Atomic uint64_t vouched[X5U_BUCKETS]; /* hashes of URLs; a newer one takes the place */
-    uint64_t seed; /* URLs are a stranger's: so that he cannot choose their bucket */
+    _Atomic uint64_t vouched[X5U_BUCKETS]; /* hashes of URLs; a newer one replaces an older one */
+    uint64_t seed; /* random, so that strangers, who choose the URLs, cannot choose buckets */
 
     pthread_mutex_t lock; /* guards everything below */
-    pthread_cond_t landed; /* for threads that wait */
+    pthread_cond_t landed; /* for threads that wait for a fetch */
     pthread_cond_t work; /* for fetchers */
     struct x5u_entry *buckets[X5U_BUCKETS];
     struct x5u_line lines[X5U_STATES];
     size_t counts[X5U_STATES];
     size_t octets[X5U_STATES]; /* of chains */
-    uint64_t hosts[X5U_HOSTS]; /* hashes of names, as `vouched` */
+    uint64_t hosts[X5U_HOSTS]; /* hashes of known hosts, replaced as in `vouched` */
     size_t preloaded;
     size_t waiters;
     STAILQ_HEAD(, x5u_entry) queue;
     size_t queue_len;
     struct x5u_entry *running[X5U_FETCHERS];
     pthread_t fetchers[X5U_FETCHERS];
-    unsigned started, fetcher_count, resting; /* threads that were made, that run, that wait */
+    unsigned started, fetcher_count, resting; /* threads created, running, waiting for work */
     struct x5u_slow_host slow[X5U_SLOW_HOSTS];
     size_t next_slow;
     pthread_cond_t keep_work; /* for the keeper */
@@ -144,8 +144,8 @@ struct sks_x5u_cache {
     bool has_keeper, is_sweep_due;
     STAILQ_HEAD(, x5u_entry) to_keep;
     size_t kept_since_sweep;
-    time_t sweep_at; /* by the clock of calls */
-    time_t swept_at; /* the keeper's alone */
+    time_t sweep_at; /* when the next sweep is due, by the time of calls */
+    time_t swept_at; /* used by the keeper only, without the lock */
     bool is_ending;
     struct sks_x5u_count count;
     struct hsm_series *fetch_seconds;
@@ -153,40 +153,42 @@ struct sks_x5u_cache {
 
 /* x5u_url.c */
 
-/** https, host, optional port, path; no userinfo, query and fragment. The port is 443 when absent.
- */
+/** Accept https, host, optional port and path, without userinfo, query and fragment. *port is 443
+ *  when absent. */
 HSM_MUST_CHECK enum hsm_status sks_x5u_parse(const char *url, unsigned *port,
                                              struct hsm_reason *why);
 
-/** The host of a URL that sks_x5u_parse() took; borrowed, not NUL-terminated. */
+/** The host of a URL that sks_x5u_parse() accepted; borrowed, not NUL-terminated. */
 const char *sks_x5u_host(const char *url, size_t *len);
 
 /* x5u_table.c: with the lock held */
 
 struct x5u_entry *sks_x5u_find(struct sks_x5u_cache *cache, const char *url);
-/** A new one in the table. NULL: no memory. */
+/** Add an entry to the table. NULL: no memory. */
 struct x5u_entry *sks_x5u_add(struct sks_x5u_cache *cache, const char *url);
-/** Out of the table, and released unless it is pinned. */
+/** Remove an entry from the table, and release it unless it is pinned. */
 void sks_x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry);
 void sks_x5u_unpin(struct x5u_entry *entry);
-/** It was used at that time: the last to be pushed out. */
+/** Record a use at `now`: the entry is evicted last. */
 void sks_x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now);
-/** Somebody has vouched for the URL; for any of its host. */
+/** True if the URL was vouched for. */
 bool sks_x5u_is_vouched(const struct sks_x5u_cache *cache, const char *url);
+/** A host is known once one of its URLs was vouched for or preloaded. */
 void sks_x5u_know_host(struct sks_x5u_cache *cache, const char *url);
 bool sks_x5u_is_host_known(const struct sks_x5u_cache *cache, const char *url);
-/** Into another state; what there is too much of then goes. */
+/** Change the state, then evict entries that exceed a bound. */
 void sks_x5u_change(struct sks_x5u_cache *cache, struct x5u_entry *entry, enum x5u_state state);
-/** Take in a chain with its size, in place of the one before; the chain is taken over. */
+/** Replace the chain of an entry; takes ownership of `chain`, which may be NULL. `octets` is the
+ *  size of its PEM. */
 void sks_x5u_keep(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chain *chain,
                   size_t octets);
 
-/** Somebody has vouched for it. */
+/** Record that the URL was vouched for. */
 void sks_x5u_know_url(struct sks_x5u_cache *cache, const char *url);
 
 /* x5u_kept.c */
 
-/* A chain with what is known of it. */
+/* A stored chain. */
 struct x5u_kept {
     struct certs_chain *chain;
     size_t octets; /* of its PEM */
@@ -194,31 +196,31 @@ struct x5u_kept {
     time_t fresh_until;
 };
 
-/** What is kept of a URL, checked as if it had been fetched; owned by the caller. False: nothing
- * that may be used at `now`. Without the lock. */
+/** Read the stored chain of a URL, checked as if it had been fetched; owned by the caller. False:
+ * there is none that may be used at `now`. Call it without the lock. */
 bool sks_x5u_kept_read(const struct sks_x5u_cache *cache, const char *url, time_t now,
                        struct x5u_kept *out);
 
 /* with the lock held */
 
-/** Have it written, if it is not. */
+/** Queue an entry to be written, unless it is on disk already. */
 void sks_x5u_keep_on_disk(struct sks_x5u_cache *cache, struct x5u_entry *entry);
-/** Now and then: have what is beyond the bounds removed, and written what could not be. */
+/** If a sweep is due: have files beyond the bounds removed, and failed writes tried again. */
 void sks_x5u_sweep_kept(struct sks_x5u_cache *cache, time_t now);
-/** End its thread. Lets go of the lock meanwhile. */
+/** End the thread. Releases the lock meanwhile. */
 void sks_x5u_end_keeper(struct sks_x5u_cache *cache);
 
 /* x5u_fetch.c */
 
-/** How long a chain is fresh by its Cache-Control (NULL: none): 24 hours even when less was said
- *  (ATIS-1000074), longer when more was. */
+/** How long a chain is fresh by its Cache-Control (NULL: none): max-age, but at least 24 hours
+ *  (ATIS-1000074) and at most X5U_CACHE_S_MAX. */
 time_t sks_x5u_fresh_for(const char *cache_control);
 
 /* and with the lock held */
 
-/** Put a fetch into the queue; false: too many wait already. */
+/** Queue a fetch, unless one is in flight; false: too many wait, or no thread can be started. */
 bool sks_x5u_launch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now);
-/** End the threads, which may take the time of a fetch. Lets go of the lock meanwhile. */
+/** End the threads, which may take the time of a fetch. Releases the lock meanwhile. */
 void sks_x5u_end_fetchers(struct sks_x5u_cache *cache);
 
 #endif

@@ -10,7 +10,8 @@
 #define SCHEME      "https://"
 #define WIDEST_PORT 65535
 
-/* Characters of a name, or of an IP literal with its brackets (RFC 3986 section 3.2.2). */
+/* The length of a host name, or of an IP literal with its brackets (RFC 3986 section 3.2.2); 0:
+ * neither. */
 static size_t
 host_len(const char *host)
 {
@@ -24,7 +25,7 @@ host_len(const char *host)
     return len <= X5U_HOST_MAX ? len : 0;
 }
 
-/* ":" and one to five digits, or nothing; moves on. */
+/* Read a port, ":" and one to five digits, if there is one, and move *at past it. */
 static bool
 take_port(const char **at, unsigned *port)
 {

@@ -19,7 +19,7 @@
 struct sks_account_config {
     struct sks_catalogue *catalogue;
     struct hsm_token *token;
-    const char *token_uri; /* as the catalogue names it; copied */
+    const char *token_uri; /* as configured; copied */
     const struct sks_tokens
         *tokens; /* know the other texts that name this token; NULL: only this */
     const char *hosted_spc; /* SPC of a hosted provider; NULL: the provider of [sp] */
@@ -56,8 +56,9 @@ HSM_MUST_CHECK enum hsm_status sks_account_rollover(struct sks_account *account,
                                                     struct hsm_reason *why);
 
 /**
- * Create another account with a new key if the CA has ended this one (RFC 8555 section 7.1.6), and
- * destroy the old key as sks_account_rollover() does. Orders of the old account are lost.
+ * Create another account with a new key if the CA has ended this one (RFC 8555 section 7.1.6) or
+ * does not know it, and destroy the old key as sks_account_rollover() does. Orders of the old
+ * account are lost.
  *
  * @retval HSM_ERR_USAGE  this account is valid
  * @return else as acme_client_account()

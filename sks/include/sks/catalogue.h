@@ -112,7 +112,8 @@ void sks_credential_clear(struct sks_credential *credential);
 HSM_MUST_CHECK enum hsm_status sks_catalogue_find(struct sks_catalogue *catalogue, int64_t id,
                                                   struct sks_credential *out);
 
-/** Grows with every change of a credential, by any process: when it differs, load again. */
+/** Grows with every insertion and update of a credential, by any process: when it differs, load
+ *  again. */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_version(struct sks_catalogue *catalogue, int64_t *out);
 
 /* ---- what the SP-KMS stores beside the credentials; changes do not change the version ---- */

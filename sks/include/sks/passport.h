@@ -18,8 +18,8 @@
  * Make and sign the full form, canonical as RFC 8225 section 9 requires; free() it.
  *
  * @param claims  passed sks_claims_check()
- * @retval HSM_ERR_MALFORMED  x5u is longer than SKS_PASSPORT_X5U_MAX or not a URL, or the payload
- * is too long
+ * @retval HSM_ERR_MALFORMED  x5u is longer than SKS_PASSPORT_X5U_MAX or needs an escape in JSON, or
+ *                            the payload is too long
  * @retval HSM_ERR_BUSY       the token did not answer
  */
 HSM_MUST_CHECK enum hsm_status sks_passport_new(const struct sks_claims *claims, const char *x5u,

@@ -70,8 +70,8 @@ struct sks_signer *sks_signers_at(const struct sks_signers *signers, time_t now)
 /**
  * Sign a call (sks_signer_sign()) with the best of the credentials whose certificate covers `now`
  * and the call's iat: one whose token works, then the one whose token is least loaded. If a token
- * fails the next is tried, within op_timeout_ms. So the loss of one of several tokens costs no
- * call.
+ * fails the next is tried, within 3 s for the whole call. So the loss of one of several tokens
+ * costs no call.
  *
  * @param identity  free() it
  * @param signer    receives the signer, or on failure the last one tried; borrowed from the set;

@@ -19,7 +19,7 @@
 #define SKS_TOKENS_MAX 32
 
 struct sks_token_config { /* borrowed; NULL as in hsm/token.h */
-    const char *uri; /* as the catalogue names it */
+    const char *uri; /* as configured */
     const char *module, *pin_source;
     const struct hsm_secret *pin; /* instead of pin_source */
     const struct acme_token_settings *settings;
