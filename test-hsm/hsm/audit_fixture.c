@@ -1,4 +1,4 @@
-/* audit_fixture.c - reports looked into, and certificates for keys of a token. */
+/* audit_fixture.c - queries on audit reports, and certificates for keys of a token. */
 #define _GNU_SOURCE /* open_memstream */
 #include "audit_fixture.h"
 

@@ -30,7 +30,7 @@ p11_initialize(void)
     return p11->C_Initialize(&args);
 }
 
-/* CKR_OK, or what the look for the token failed with. */
+/* Returns CKR_OK, or the failure of the search. */
 CK_RV
 p11_find_slot(const char *label, CK_SLOT_ID *out)
 {
@@ -64,7 +64,7 @@ p11_log_in(CK_SESSION_HANDLE session, const char *pin)
     return p11->C_Login(session, CKU_USER, (CK_BYTE *)(uintptr_t)pin, strlen(pin));
 }
 
-/* How many objects there are; the first of them. */
+/* Returns the number of objects and writes the first of them to `found`. */
 CK_ULONG
 p11_find_keys(CK_SESSION_HANDLE session, CK_OBJECT_CLASS class, const char *label, CK_ULONG batch,
               CK_OBJECT_HANDLE found[P11_FOUND_MAX])
@@ -105,7 +105,7 @@ p11_sign_init(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key)
     return p11->C_SignInit(session, &mechanism, key);
 }
 
-/* The octets are 0xee where nothing was written. */
+/* `sig` is filled with 0xee beforehand. */
 CK_RV
 p11_sign_into(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key, CK_BYTE sig[P11_SIG_ROOM],
               CK_ULONG *len)
@@ -127,7 +127,7 @@ p11_sign(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key)
     return p11_sign_into(session, key, sig, &len);
 }
 
-/* The public half that lies on the token, by its label. */
+/* The public key object with this label on the token. */
 EVP_PKEY *
 p11_public_key(CK_SESSION_HANDLE session, const char *label)
 {
@@ -148,7 +148,7 @@ p11_verifies(EVP_PKEY *key, const CK_BYTE *sig, CK_ULONG len)
     return hsm_es256_verify(key, message, strlen(message), sig, len) == HSM_OK;
 }
 
-/* On the token, or only for as long as the session. */
+/* As token objects or as session objects. */
 CK_RV
 p11_generate(CK_SESSION_HANDLE session, const char *label, CK_BYTE id, bool on_token)
 {
@@ -175,7 +175,7 @@ p11_generate(CK_SESSION_HANDLE session, const char *label, CK_BYTE id, bool on_t
                                   COUNT(private), &objects[0], &objects[1]);
 }
 
-/* A token in the slot that is free, with a user's PIN. */
+/* Make a token in the free slot, with a user PIN. */
 static void
 p11_make_token(const char *label)
 {
@@ -198,7 +198,7 @@ p11_make_token(const char *label)
     assert_int_equal(p11->C_CloseSession(session), CKR_OK);
 }
 
-/* From nothing to a key; false: something on the way is not there. */
+/* Initialise, open a session, log in and find the key; false: a step failed. */
 bool
 p11_try_come_up(struct p11_token *f, const char *token)
 {
@@ -241,7 +241,7 @@ get_functions(void)
     *(void **)&get = dlsym(library, "C_GetFunctionList");
     assert_non_null(get);
     assert_int_equal(get(&p11), CKR_OK);
-    dlclose(library); /* it stays */
+    dlclose(library); /* it stays loaded */
 }
 
 int

@@ -49,7 +49,7 @@ main(int argc, char **argv)
 
     if (argc != 2)
         return 2;
-    setvbuf(stdin, NULL, _IONBF, 0); /* no copy that nobody planted */
+    setvbuf(stdin, NULL, _IONBF, 0); /* no copy in a buffer besides the planted one */
     if (fgets(hex, sizeof(hex), stdin) == NULL)
         return 2;
     hex[64] = '\0';

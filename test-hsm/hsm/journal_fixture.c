@@ -43,7 +43,7 @@ journal_token(const struct hsm_token_config *with, const struct hsm_journal_conf
     config.module = softhsm_module();
     config.pin = pin;
     config.journal = journal;
-    config.op_timeout_ms = 30000; /* of a busy machine */
+    config.op_timeout_ms = 30000; /* enough for a busy machine */
     assert_int_equal(hsm_token_open(&config, &token), HSM_OK);
     hsm_secret_free(pin);
     return token;

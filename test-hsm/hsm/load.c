@@ -16,12 +16,12 @@
 #include "machine.h"
 #include "softhsm.h"
 
-#define GRACE_MS    50 /* a call may take so much longer than its deadline */
-#define RETURN_MS   1000 /* a token that is back serves again within */
-#define SESSIONS_MS 20000 /* no limit of the library: of a test that would hang */
+#define GRACE_MS    50 /* tolerated delay of a call beyond its deadline */
+#define RETURN_MS   1000 /* time within which a token serves again after its return */
+#define SESSIONS_MS 20000 /* not a limit of the library; ends a test that would hang */
 #define WINDOW_MS   50
 
-/* On a loaded machine a thread waits for its turn, longer with sanitizers. */
+/* On a loaded machine a thread waits to be scheduled, and longer with sanitizers. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MACHINE_MS 600
 #elif defined(__has_feature)
@@ -37,8 +37,8 @@
 const char load_message[] = "a message";
 uint8_t load_digest[HSM_SHA256_LEN];
 
-/* What the machine may add; $STI_TEST_MACHINE_MS where that is known better: more under valgrind, 0
- * where there is no other load. */
+/* Allowance for the machine. $STI_TEST_MACHINE_MS overrides it: more under valgrind, 0 without
+ * other load. */
 static unsigned
 machine_ms(void)
 {
@@ -100,7 +100,7 @@ load_key(struct hsm_token *token)
     return key;
 }
 
-/* A call is late if it was when the machine's own doing is taken off. */
+/* A call is late if it exceeds its deadline after the machine's delays are subtracted. */
 static void
 judge_time(struct load *load, double begin, double waited_before)
 {
@@ -184,7 +184,7 @@ load_rate(const struct load *load, unsigned ms)
     return (unsigned)((load->good - good_before) * (double)ms / (load_now_ms() - begin));
 }
 
-/* The same, and more by the share of the sessions' time in which threads had no processor. */
+/* The rate, extrapolated by the share of the sessions' time in which threads had no processor. */
 static unsigned
 rate_without_waiting(const struct load *load, unsigned ms)
 {
@@ -243,7 +243,7 @@ load_assert_all_sessions(const struct hsm_token *token, const char *what)
 void
 load_assert_full_rate(const struct load *load, unsigned before_in_50ms, const char *what)
 {
-    /* On a shared machine others may have had the processor now and not before. */
+    /* On a shared machine, other processes may take the processor now that did not before. */
     double begin = load_now_ms();
     double waited_before = machine_thread_waited_ms();
     unsigned enough = machine_ms() == 0 ? before_in_50ms * 9 / 10 : before_in_50ms / 4;

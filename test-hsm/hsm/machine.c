@@ -1,4 +1,4 @@
-/* machine.c - how late the machine runs a thread that could go on. */
+/* machine.c - how late the machine runs a thread that is ready. */
 #include "machine.h"
 
 #include <setjmp.h>
@@ -20,7 +20,7 @@
 #include "load.h"
 
 #define NAP_MS   2
-#define NAPS_MAX 16384 /* more than 30 s of them are known */
+#define NAPS_MAX 16384 /* more than 30 s of naps */
 
 static struct nap {
     double due, woke;

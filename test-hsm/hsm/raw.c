@@ -1,4 +1,4 @@
-/* raw.c - what another program could do to a token. */
+/* raw.c - operations that another program could perform on a token. */
 #include "raw.h"
 
 #include <dlfcn.h>
@@ -24,7 +24,7 @@
 struct raw {
     CK_FUNCTION_LIST *functions;
     CK_SESSION_HANDLE session;
-    bool own_list; /* of functions: some modules give everyone who asks another one */
+    bool own_list; /* `functions` is a separate list, as some modules return one per call */
 };
 
 struct template
@@ -148,7 +148,7 @@ raw_change_pin(struct raw *raw, const char *before, const char *pin)
          "C_SetPIN");
 }
 
-/* SoftHSM knows all of it; others refuse what they have no room for. */
+/* SoftHSM supports all of it; other tokens refuse what they do not support. */
 static bool
 made(CK_RV rv, const char *what)
 {
@@ -261,7 +261,7 @@ raw_import(struct raw *raw, const char *label, unsigned char id)
     return good;
 }
 
-/* The first that is found goes to *out, where that is not NULL. */
+/* Returns the number found; the first one goes to *out, unless `out` is NULL. */
 static size_t
 find(struct raw *raw, bool private_keys, const char *label, CK_OBJECT_HANDLE *out)
 {
@@ -321,9 +321,9 @@ raw_make_extractable(struct raw *raw, const char *label)
                                                1);
 }
 
-/* ---- keys as ours but for one thing ---- */
+/* ---- keys like ours except for one attribute ---- */
 
-/* `strict` has what some modules do not know; see hsm_object_generate(). */
+/* `strict` includes attributes that some modules do not know; see hsm_object_generate(). */
 static void
 add_as_ours(struct template *t, enum raw_plant plant, bool strict)
 {
@@ -445,7 +445,7 @@ raw_plant_wrapping_key(struct raw *raw, const char *label)
     return rv != CKR_MECHANISM_INVALID && rv != CKR_FUNCTION_NOT_SUPPORTED && made(rv, label);
 }
 
-/* Some modules want names and serial number beside the certificate. */
+/* Some modules require names and serial number in addition to the certificate. */
 static void
 add_certificate(struct template *t, X509 *certificate, uint8_t **subject, uint8_t **issuer,
                 uint8_t **serial)

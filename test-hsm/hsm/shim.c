@@ -1,21 +1,21 @@
 /*
- * shim.c - a PKCS#11 module in front of SoftHSM that fails and lies when told to.
+ * shim.c - a PKCS#11 module in front of SoftHSM that fails and gives false answers on command.
  *
- * $STI_SHIM holds words between commas, looked at on every call:
- *   C_Sign=0x30         this function answers that value (those in `failing` below)
- *   sessions=3          no more sessions than that: CKR_SESSION_COUNT
- *   flip, zero, short   what C_Sign gives is damaged so
- *   flip-of=LABEL       the same, of that key alone
- *   point=raw|bits|xy   CKA_EC_POINT in another form than the standard's
- *   lie=0x162:1         this boolean attribute reads as that
- *   ask=0x10c:1         a private key is generated with that boolean attribute, whatever was asked
- *   killed              SIGKILL as soon as a key pair is generated
+ * $STI_SHIM contains words separated by commas, which are read on every call:
+ *   C_Sign=0x30         this function returns that value (functions that call failing() below)
+ *   sessions=3          at most this many sessions: CKR_SESSION_COUNT
+ *   flip, zero, short   the output of C_Sign is damaged in this way
+ *   flip-of=LABEL       flip, for this key only
+ *   point=raw|bits|xy   CKA_EC_POINT in a form other than the standard's
+ *   lie=0x162:1         this boolean attribute reads as this value
+ *   ask=0x10c:1         a private key is generated with this attribute, whatever was requested
+ *   killed              SIGKILL once a key pair is generated
  *   plain               key templates with CKA_COPYABLE are refused
- *   hiccup              every other key generation is CKR_GENERAL_ERROR
- *   random=6161ff       C_GenerateRandom gives one octet of these again and again, the next
- *                       call the next one; then by chance
- *   no-ecdsa            CKM_ECDSA is not among the mechanisms
- *   wraps=0x1053        this mechanism is one more, and wraps
+ *   hiccup              every other key generation fails with CKR_GENERAL_ERROR
+ *   random=6161ff       each call of C_GenerateRandom fills its output with the next of
+ *                       these octets; after the last one, the output is random
+ *   no-ecdsa            the mechanism CKM_ECDSA is missing
+ *   wraps=0x1053        this mechanism is added, and wraps
  *   flags=0x40000       set in CK_TOKEN_INFO
  * $STI_SHIM_BEHIND is the module behind it.
  */
@@ -35,9 +35,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned long sessions_open;
 static unsigned generations;
 static size_t randoms;
-static bool flips[256]; /* by session, as far as tests have any: its operation is with that key */
+static bool flips[256]; /* by session, modulo 256: its operation uses the key of flip-of */
 
-/* What follows "word" or "word=" in $STI_SHIM; NULL where the word is not. */
+/* The text after "word" or "word=" in $STI_SHIM; NULL if the word is absent. */
 static const char *
 told(const char *word)
 {
@@ -63,7 +63,7 @@ told_value(const char *word, const char *value)
     return at != NULL && strncmp(at, value, strlen(value)) == 0;
 }
 
-/* CKR_OK: the function is to do its work. */
+/* CKR_OK: the function works normally. */
 static CK_RV
 failing(const char *function)
 {
@@ -104,7 +104,7 @@ shim_CloseSession(CK_SESSION_HANDLE session)
     return rv;
 }
 
-/* Tests that count sessions have one slot open. */
+/* Tests that count sessions use only one slot. */
 static CK_RV
 shim_CloseAllSessions(CK_SLOT_ID slot)
 {
@@ -213,7 +213,7 @@ shim_Sign(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG len, CK_BYTE *sig, 
     return CKR_OK;
 }
 
-/* "word=TYPE:0" or "word=TYPE:1"; false where the word is not. */
+/* "word=TYPE:0" or "word=TYPE:1"; false if the word is absent. */
 static bool
 told_attribute(const char *word, unsigned long *type, CK_BBOOL *value)
 {
@@ -254,7 +254,7 @@ shim_GenerateKeyPair(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_ATTR
     return rv;
 }
 
-/* 04 41 04 X Y is what SoftHSM gives; the caller's buffer has room for any form. */
+/* SoftHSM returns 04 41 04 X Y; the caller's buffer has space for any form. */
 static void
 change_point(CK_ATTRIBUTE *attribute)
 {
@@ -289,7 +289,7 @@ shim_GetAttributeValue(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_AT
             if (attribute->pValue != NULL && attribute->ulValueLen == 67)
                 change_point(attribute);
             else
-                attribute->ulValueLen = 68; /* asked how long it is */
+                attribute->ulValueLen = 68; /* the caller only queries the length */
         }
         if (lie && attribute->type == type && attribute->pValue != NULL)
             *(CK_BBOOL *)attribute->pValue = said;

@@ -28,13 +28,13 @@
 #define KEY_LEN        32
 #define IV_LEN         16
 #define SALT_LEN       8
-#define ITERATIONS     1500 /* and the last octet of the salt */
+#define ITERATIONS     1500 /* plus the last octet of the salt */
 #define PIN_MAX        64
 
 #define OS_TOKENLABEL (CKA_VENDOR_DEFINED + 0x5349)
 #define OS_USERPIN    (CKA_VENDOR_DEFINED + 0x534d)
 
-/* How a value is stored. */
+/* Encodings of a value. */
 enum kind {
     BOOLEAN = 1,
     NUMBER = 2,
@@ -73,7 +73,8 @@ read_number(const uint8_t *at)
     return value;
 }
 
-/* Octets of a value of that kind, its length included; 0: the file ends before. */
+/* Length in octets of a value of that kind, including its length field; 0: the file is
+ * truncated. */
 static size_t
 value_size(uint64_t kind, const uint8_t *at, size_t left)
 {
@@ -88,7 +89,8 @@ value_size(uint64_t kind, const uint8_t *at, size_t left)
     return size <= left ? size : 0;
 }
 
-/* A generation, then attributes: type, kind, value; numbers are 64 bits, most significant first. */
+/* A generation number, then attributes: type, kind, value. Numbers have 64 bits in big-endian
+ * order. */
 static bool
 parse(struct object *object)
 {
@@ -175,7 +177,7 @@ key_from_pin(const char *pin, const uint8_t *salt, uint8_t *out)
         SHA256(out, KEY_LEN, out);
 }
 
-/* "RJR" and the token's key, under the key of the PIN. */
+/* Decrypt "RJR" and the token's key with the key derived from the PIN. */
 static void
 token_key(const struct object *token, const char *pin, uint8_t *out)
 {

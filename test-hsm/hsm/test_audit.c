@@ -18,7 +18,7 @@
 #include "skips.h"
 #include "softhsm.h"
 
-/* A token with a key that has a certificate, and an audit key; what is planted comes beside it. */
+/* A token with a key that has a certificate, and an audit key; planted objects are added to it. */
 struct scene {
     struct hsm_token *token;
     struct raw *raw;
@@ -28,7 +28,7 @@ struct scene {
     char certificates[512];
 };
 
-static struct scene scene; /* of the test that runs; closed after it, also when it failed */
+static struct scene scene; /* of the running test; also closed if the test fails */
 
 static void
 scene_start(const char *label)
@@ -72,7 +72,7 @@ report_of(bool attempts)
     return report;
 }
 
-/* Also a certificate for the planted key, so that this is not missing. */
+/* Add a certificate for the planted key, so that its absence is not a finding. */
 static void
 certify(const char *label)
 {

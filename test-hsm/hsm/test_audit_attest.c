@@ -114,7 +114,7 @@ write_certificates(const char *path, X509 *first, X509 *second)
     assert_int_equal(fclose(file), 0);
 }
 
-/* The device's attestation with one extension in another form; `left_out` is not there. */
+/* The device's attestation with one extension replaced; `left_out` is omitted. */
 static void
 attest(EVP_PKEY *public_key, const struct extension *instead, const char *left_out, EVP_PKEY *by)
 {
@@ -171,15 +171,15 @@ what_the_device_does_not_vouch_for_is_the_finding(void **state)
 {
     static const struct extension others[] = {
         {ARC "3", {3, 2, 0, 0x02}, 4}, /* imported */
-        {ARC "3", {3, 2, 0, 0x11}, 4}, /* generated, came in wrapped */
+        {ARC "3", {3, 2, 0, 0x11}, 4}, /* generated, imported under wrap */
         {ARC "5", {3, 9, 0, 0, 0, 0, 0, 0, 1, 0, 0x80}, 11}, /* exportable-under-wrap */
-        {ARC "3", {3, 2, 0}, 3}, /* cut short */
+        {ARC "3", {3, 2, 0}, 3}, /* truncated */
         {ARC "3", {3, 3, 0, 0, 1}, 5}, /* two octets of origin */
         {ARC "3", {2, 1, 1}, 3}, /* an INTEGER */
         {ARC "3", {3, 2, 4, 0x10}, 4}, /* unused bits */
         {ARC "5", {3, 2, 0, 0x80}, 4}, /* one octet of capabilities */
         {ARC "1", {4, 2, 2, 4}, 4}, /* two octets of version */
-        {ARC "2", {2, 4, 0, 139, 9, 253, 0}, 7}, /* something behind it */
+        {ARC "2", {2, 4, 0, 139, 9, 253, 0}, 7}, /* trailing octet */
         {ARC "6", {2, 9, 1, 1, 1, 1, 1, 1, 1, 1, 1}, 11}, /* larger than 64 bits */
     };
 

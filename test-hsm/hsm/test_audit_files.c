@@ -32,7 +32,7 @@
 #include "forking.h"
 #include "softhsm.h"
 
-#define FILE_SIZE (3 * 1024 * 1024) /* more than two windows of the search */
+#define FILE_SIZE (3 * 1024 * 1024) /* more than two search windows */
 #define WINDOW    1048576
 
 struct octets {
@@ -472,7 +472,7 @@ hex_in_capitals(uint8_t *out)
     return 64;
 }
 
-/* As `openssl pkey -text` prints it. */
+/* In the format of `openssl pkey -text`. */
 static size_t
 hex_between_colons(uint8_t *out)
 {
@@ -613,7 +613,7 @@ scalars_that_are_none_are_refused(void **state)
 
 /* ---- processes ---- */
 
-/* A child that has these octets in its memory, and nothing of ours: wiped after the fork. */
+/* A child that has these octets in its memory, and none of ours, which it wipes after the fork. */
 static pid_t
 child_with(const uint8_t *octets, size_t len)
 {
@@ -653,7 +653,7 @@ end(pid_t pid)
     assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
-/* A container may keep even its root from the memory of others. */
+/* A container may deny even its root access to the memory of other processes. */
 static bool
 may_read(pid_t pid)
 {

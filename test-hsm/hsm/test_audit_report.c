@@ -21,12 +21,12 @@
 #include "raw.h"
 #include "softhsm.h"
 
-#define PAYLOAD_STEP 397 /* of the octets of the payload one in so many is changed */
+#define PAYLOAD_STEP 397 /* one octet in this many is changed */
 
 static char *jws; /* of a token with a planted fault, with attempts */
 static size_t jws_len;
-static json_t *report; /* the same */
-static EVP_PKEY *signer; /* its public half */
+static json_t *report; /* its payload */
+static EVP_PKEY *signer; /* public key of its signer */
 static EVP_PKEY *liar; /* another system's audit key, in memory */
 
 static enum hsm_status
@@ -102,7 +102,7 @@ a_report_cut_short_or_drawn_out_is_noticed(void **state)
     free(longer);
 }
 
-/* ---- what a signer may not say ---- */
+/* ---- statements that a signer may not make ---- */
 
 static char *
 encode(const char *header, const char *payload, EVP_PKEY *key, size_t *len)

@@ -43,7 +43,7 @@ text_of(const json_t *object, const char *name)
     return text;
 }
 
-/* Verify, to DER and back, for each case of a vector file. */
+/* Verify and convert to DER and back, for each case of a vector file. */
 static void
 check_cases(const json_t *cases, EVP_PKEY *key, const char *raw_name, const char *der_name)
 {
@@ -132,10 +132,10 @@ der_that_is_not_minimal_or_not_der_is_refused(void **state)
     static const char *const rows[] = {
         "-",
         "3000",
-        "3006020101020101ff", /* octets after it */
+        "3006020101020101ff", /* trailing octet */
         "3106020101020101", /* not a SEQUENCE */
         "308106020101020101", /* length in long form */
-        "3007020101020101", /* longer than it is */
+        "3007020101020101", /* length too large */
         "3006030101020101", /* R is not an INTEGER */
         "3006020101030101", /* S is not an INTEGER */
         "300702020001020101", /* leading zero */
@@ -143,10 +143,10 @@ der_that_is_not_minimal_or_not_der_is_refused(void **state)
         "3006020101020181", /* negative S */
         "3006020100020101", /* R = 0 */
         "3006020101020100", /* S = 0 */
-        "30050200020101", /* R without octets */
+        "30050200020101", /* empty R */
         "3003020101", /* no S */
         "3009020101020101020101", /* a third INTEGER */
-        "3006020201020101", /* R reaches into S */
+        "3006020201020101", /* R extends into S */
         /* R = n */
         "3026022100ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551020101",
         /* R of 33 octets */
@@ -164,7 +164,7 @@ der_that_is_not_minimal_or_not_der_is_refused(void **state)
 
         if (hsm_es256_from_der(der, len, sig) != HSM_ERR_MALFORMED)
             fail_msg("%s: accepted", rows[i]);
-        assert_int_equal(sig[0], 0xaa); /* written on success alone */
+        assert_int_equal(sig[0], 0xaa); /* written only on success */
     }
     assert_int_equal(data_unhex("3006020101020101", der, sizeof(der)), 8);
     assert_int_equal(hsm_es256_from_der(der, 8, sig), HSM_OK);
@@ -201,7 +201,7 @@ split_row(char *line, struct wycheproof *out)
     out->sig_len = data_unhex(columns[5], out->sig, sizeof(out->sig));
 }
 
-/* A key that is made ready says the same. */
+/* A prepared verifier gives the same result. */
 static bool
 verifies(EVP_PKEY *key, const struct wycheproof *row, const uint8_t *sig, size_t sig_len)
 {

@@ -23,7 +23,7 @@
 #include "softhsm.h"
 
 #define CALLERS    64
-#define SHORT_MS   300 /* for calls that are to fail */
+#define SHORT_MS   300 /* for calls that are expected to fail */
 #define PATIENT_MS 20000 /* for calls that wait for each other */
 
 static void
@@ -59,13 +59,13 @@ try_open(struct hsm_token **out)
     return try_open_with(SHORT_MS, out);
 }
 
-/* Told so, opening ends in this; and when the fault is over, it opens. */
+/* With this fault opening fails with `expected`. */
 static void
 opening_fails(const char *words, enum hsm_status expected)
 {
     struct hsm_token *token = NULL;
 
-    alarm(60); /* a hang is a failure too */
+    alarm(60); /* a hang counts as a failure */
     tell_shim(words);
     if (try_open(&token) != expected)
         fail_msg("told %s: not \"%s\"", words, hsm_status_text(expected));
@@ -95,7 +95,7 @@ tokens_that_cannot_be_used_are_not_opened(void **state)
     opening_fails("no-ecdsa", HSM_ERR_UNSUPPORTED);
     opening_fails("flags=0x40000", HSM_ERR_DENIED); /* CKF_USER_PIN_LOCKED */
     opening_fails("flags=0x20000", HSM_ERR_DENIED); /* CKF_USER_PIN_FINAL_TRY */
-    opening_fails("C_Login=0x30", HSM_ERR_BUSY); /* not about the PIN: may be tried again */
+    opening_fails("C_Login=0x30", HSM_ERR_BUSY); /* not about the PIN: may be retried */
     opening_fails("C_Login=0x102", HSM_ERR_DENIED); /* CKR_USER_PIN_NOT_INITIALIZED */
 }
 
@@ -137,7 +137,7 @@ a_hiccup_in_key_generation_is_tried_again(void **state)
     hsm_key_free(key);
 }
 
-/* Generation with this fault fails so, and leaves nothing. */
+/* With this fault generation fails with `expected` and leaves no key. */
 static void
 generation_fails(struct hsm_token *token, const char *words, enum hsm_status expected)
 {
@@ -168,7 +168,7 @@ a_key_that_is_not_as_asked_is_destroyed(void **state)
         "lie=0x109:1", /* CKA_SIGN_RECOVER */
         "lie=0x1:0", /* CKA_TOKEN */
         "lie=0x2:0", /* CKA_PRIVATE */
-        "ask=0x2:0", /* the same, and not what it only says */
+        "ask=0x2:0", /* the attribute really has that value */
         "ask=0x109:1", "ask=0x10c:1",
     };
 
@@ -177,7 +177,7 @@ a_key_that_is_not_as_asked_is_destroyed(void **state)
     generation_fails(*state, "lie=0x108:0", HSM_ERR_UNSUPPORTED); /* CKA_SIGN */
 }
 
-/* In a process of its own: what is left of a generation that was killed before its key was read. */
+/* Leaves a key from a generation that was killed before the key was read back; runs in a child. */
 static void
 be_killed_in_generation(const char *words)
 {
@@ -262,7 +262,7 @@ found(struct hsm_token *token)
     return key;
 }
 
-/* The fault is over: the token is back before anybody is told. */
+/* End the fault; the token recovers within ten calls. */
 static void
 heals(struct hsm_key *key)
 {
@@ -316,7 +316,7 @@ comes_to_sign(struct hsm_key *key)
     return false;
 }
 
-/* As who reads a catalogue again does: the one before is given up last. */
+/* Load the key as a catalogue reload does: the previous one is freed last. */
 static void
 load_again(struct hsm_token *token, const char *label, struct hsm_key **key)
 {
@@ -329,7 +329,7 @@ load_again(struct hsm_token *token, const char *label, struct hsm_key **key)
     *key = again;
 }
 
-/* Whichever of the two the token is proven with first. */
+/* It does not matter which of the two keys the token is tested with first. */
 static void
 a_key_that_signs_wrongly_is_refused_alone(void **state)
 {
@@ -361,7 +361,7 @@ a_key_that_signs_wrongly_is_refused_alone(void **state)
             assert_int_equal(sign_with(keys[bad]), HSM_ERR_CRYPTO);
         }
         hsm_token_stats(token, &after);
-        assert_int_equal(after.losses, before.losses); /* it does not take the token down */
+        assert_int_equal(after.losses, before.losses); /* the token is not taken out of service */
         tell_shim("");
         assert_true(comes_to_sign(keys[bad]));
     }
@@ -384,7 +384,7 @@ a_failed_signature_is_told_and_the_next_one_works(void **state)
         {"C_SignInit=0x60", HSM_ERR_BUSY}, /* CKR_KEY_HANDLE_INVALID */
         {"C_SignInit=0x68", HSM_ERR_DENIED}, /* CKR_KEY_FUNCTION_NOT_PERMITTED */
         {"C_Sign=0x30", HSM_ERR_BUSY},
-        {"C_Sign=0x80000001", HSM_ERR_BUSY}, /* a vendor's own: its lost connections show so */
+        {"C_Sign=0x80000001", HSM_ERR_BUSY}, /* vendor-defined, as used for lost connections */
     };
     struct hsm_key *key = found(*state);
     uint8_t sig[HSM_P256_SIG_LEN];
@@ -455,7 +455,7 @@ sign_often(void *argument)
     return NULL;
 }
 
-/* With a token of its own, opened while sessions are few. */
+/* Uses a separate token, opened while sessions are limited. */
 static void
 many_callers_share_few_sessions(void **state)
 {
@@ -483,7 +483,7 @@ many_callers_share_few_sessions(void **state)
     alarm(0);
 }
 
-/* Last, because it ends all use of the token in this process. */
+/* This test runs last, because it ends all use of the token in this process. */
 static void
 every_answer_about_the_pin_is_the_last(void **state)
 {
@@ -503,7 +503,7 @@ start(void **state)
     (void)state;
     setenv("STI_SHIM_BEHIND", softhsm_module(), 1);
     setenv("STI_TEST_MODULE", SHIM_MODULE, 1);
-    setenv("STI_TEST_TIMEOUT_MS", "500", 1); /* what fails is to be seen to fail */
+    setenv("STI_TEST_TIMEOUT_MS", "500", 1); /* short, as some calls must fail */
     setenv("STI_SHIM", "", 1);
     softhsm_start();
     hsm_token_close(softhsm_token("faulty"));
@@ -533,7 +533,7 @@ close_token(void **state)
 
 #define ON_OPEN_TOKEN(test) cmocka_unit_test_setup_teardown(test, open_token, close_token)
 
-/* How often an audit of the token finds a key that may wrap others. */
+/* The number of audit findings about keys that may wrap others. */
 static size_t
 wrapping_keys_found(struct hsm_token *token, const char *words)
 {

@@ -15,7 +15,7 @@
 
 #include "fault_token.h"
 
-/* ---- nothing told */
+/* ---- without commands */
 
 static void
 a_call_goes_through_unchanged(void **state)
@@ -83,7 +83,7 @@ objects_are_made_found_and_destroyed(void **state)
 
 /* ---- rules */
 
-/* What nine signatures are answered with: "." is CKR_OK, "x" is not. */
+/* The results of nine signatures: "." is CKR_OK, "x" is any other. */
 static void
 signatures_are(struct p11_token *f, const char *rule, const char *expected)
 {
@@ -151,7 +151,7 @@ an_error_ends_the_operation_or_leaves_it_active(void **state)
     assert_int_equal(p11_sign_into(f->session, f->key, sig, &len), CKR_DEVICE_ERROR);
     memset(nothing, 0xee, sizeof(nothing));
     memset(nothing, 0, 64);
-    assert_memory_equal(sig, nothing, P11_SIG_ROOM); /* the signature is not given away */
+    assert_memory_equal(sig, nothing, P11_SIG_ROOM); /* the signature is not returned */
     assert_int_equal(len, P11_SIG_ROOM);
     assert_int_equal(p11_sign_init(f->session, f->key), CKR_OK);
     assert_int_equal(p11->C_Sign(f->session, p11_digest, P11_DIGEST_LEN, sig, &len), CKR_OK);
@@ -255,7 +255,7 @@ status_says_what_there_is(void **state)
     assert_non_null(strstr(text, "\"shelf\" sessions 1 there"));
     assert_non_null(strstr(text, "\"other\" sessions 0 away"));
     assert_string_equal(fault("reset"), "ok");
-    assert_string_equal(fault("count"), "ok"); /* nothing */
+    assert_string_equal(fault("count"), "ok"); /* empty */
     assert_string_equal(fault("on C_Sign block"), "rule 1");
     assert_string_equal(fault("on C_Sign block"), "rule 2");
 }
@@ -347,7 +347,7 @@ rules_and_lines_are_bounded(void **state)
 
 /* ---- the table of faults */
 
-/* One call of each function that a fault strikes; what came of all that. */
+/* Call each function that a fault affects once; returns all results combined. */
 static void
 call_everything(struct p11_token *f)
 {
@@ -387,7 +387,7 @@ every_fault_of_the_table_strikes(void **state)
     struct p11_token *f = *state;
 
     for (unsigned number = 1; number <= 26; number++) {
-        if (number == 19) /* a fork: a_child_begins_with_nothing() */
+        if (number == 19) /* fork: a_child_begins_with_nothing() */
             continue;
         fault("reset");
         while (!p11_try_come_up(f, "shelf"))
@@ -399,7 +399,7 @@ every_fault_of_the_table_strikes(void **state)
     }
 }
 
-/* Which of 200 signatures fail, as a text. */
+/* The results of 200 signatures as a text. */
 static void
 fail_at_random(struct p11_token *f, const char *command, char answers[201])
 {
@@ -433,7 +433,7 @@ the_same_seed_makes_the_same_faults(void **state)
     fail_at_random(f, "random seed 8 rate 0.1 faults 1,10", other);
     assert_string_not_equal(first, other);
     fail_at_random(f, "random seed 8 rate 0.1 faults 9,13,25", other);
-    assert_int_equal(strspn(other, "."), 200); /* these do not strike signatures */
+    assert_int_equal(strspn(other, "."), 200); /* these do not affect signatures */
     fail_at_random(f, "random off", other);
     assert_int_equal(strspn(other, "."), 200);
 }
@@ -462,7 +462,7 @@ struct worker {
     atomic_uint good;
 };
 
-/* As p11_try_come_up(), of which nothing is sure here. */
+/* As p11_try_come_up(), but any step may fail. */
 static bool
 try_anything(struct p11_token *f)
 {
@@ -509,7 +509,7 @@ work(void *arg)
     return NULL;
 }
 
-/* Each caller has signed, and enough went wrong. */
+/* Each caller has signed, and enough faults have struck. */
 static bool
 is_enough(struct worker *workers)
 {

@@ -1,4 +1,4 @@
-/* test_fault_module_answers.c - what the fault module does to answers: signatures, objects,
+/* test_fault_module_answers.c - how the fault module changes answers: signatures, objects,
  * attributes. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -61,7 +61,7 @@ der_and_stale_signatures_are_real_ones(void **state)
     assert_int_equal(p11_sign_into(f->session, f->key, sig, &len), CKR_OK);
     assert_int_equal(hsm_es256_from_der(sig, len, raw), HSM_OK);
     assert_true(p11_verifies(key, raw, sizeof(raw)));
-    len = 64; /* no room for it */
+    len = 64; /* too small */
     fault("on C_Sign times 1 signature der");
     assert_int_equal(p11_sign_into(f->session, f->key, sig, &len), CKR_BUFFER_TOO_SMALL);
     assert_in_range(len, 68, 72);
@@ -130,7 +130,7 @@ a_replayed_signature_verifies(void **state)
     assert_int_equal(p11_sign_into(f->session, f->key, second, &len), CKR_OK);
     assert_false(p11_verifies(key, second, len));
     fault("logout");
-    assert_int_equal(p11_sign(f->session, f->key), CKR_OK); /* known, and asked of nobody */
+    assert_int_equal(p11_sign(f->session, f->key), CKR_OK); /* known without a call behind */
     EVP_PKEY_free(key);
 }
 
@@ -221,9 +221,9 @@ altered_attributes_stand_among_others(void **state)
     CK_ATTRIBUTE attributes[] = {
         {CKA_LABEL, label, sizeof(label)},
         {CKA_EXTRACTABLE, &extractable, 1},
-        {CKA_ID, small, 0}, /* no room */
+        {CKA_ID, small, 0}, /* too small */
         {CKA_LOCAL, &local, 1},
-        {CKA_EC_POINT, NULL, 0}, /* a private key has none */
+        {CKA_EC_POINT, NULL, 0}, /* absent in a private key */
     };
 
     fault("on C_GetAttributeValue attribute CKA_EXTRACTABLE true\n"
@@ -248,7 +248,7 @@ a_point_comes_in_four_forms_and_a_wrong_one(void **state)
     static const struct {
         const char *form;
         CK_ULONG len;
-        CK_ULONG skip; /* to X */
+        CK_ULONG skip; /* octets before X */
         CK_BYTE head[4];
     } rows[] = {
         {"der", 67, 3, {0x04, 0x41, 0x04}},

@@ -21,7 +21,7 @@
 
 #include "fault_token.h"
 
-/* ---- what happens to the token */
+/* ---- events of a token */
 
 static void
 a_session_is_lost_alone(void **state)
@@ -40,7 +40,7 @@ a_session_is_lost_alone(void **state)
     assert_int_equal(p11_sign(other, f->key), CKR_OK);
     fault("drop all");
     assert_int_equal(fault_number("open"), 0);
-    p11_come_up(f, "shelf"); /* with a login: the last session took it along */
+    p11_come_up(f, "shelf"); /* with a login, as the last session ended the previous one */
     assert_int_equal(fault_number("failed C_Login"), 0);
     assert_int_equal(p11_sign(f->session, f->key), CKR_OK);
 }
@@ -113,7 +113,7 @@ objects_get_other_handles(void **state)
     assert_int_equal(p11_sign(f->session, old), CKR_OBJECT_HANDLE_INVALID);
 }
 
-/* Which of the two keys a handle signs with. */
+/* The label of the key that signs with this handle. */
 static const char *
 signer_of(struct p11_token *f, CK_OBJECT_HANDLE key)
 {
@@ -321,7 +321,7 @@ initialising_fails_so_often(void **state)
           "on C_Initialize times 2 rv CKR_CANT_LOCK");
     assert_int_equal(p11->C_CloseSession(f->session), CKR_DEVICE_ERROR);
     assert_int_equal(p11->C_Finalize(NULL), CKR_GENERAL_ERROR);
-    assert_int_equal(p11_sign(f->session, f->key), CKR_OK); /* neither was done */
+    assert_int_equal(p11_sign(f->session, f->key), CKR_OK); /* neither took effect */
     assert_int_equal(p11->C_Finalize(NULL), CKR_OK);
     assert_int_equal(p11_initialize(), CKR_CANT_LOCK);
     assert_int_equal(p11_initialize(), CKR_CANT_LOCK);
@@ -331,7 +331,7 @@ initialising_fails_so_often(void **state)
 
 /* ---- fork */
 
-/* Exit status of a child: which step was not as it should be. */
+/* Exit status of a child: the number of the step that failed. */
 static int
 in_child(struct p11_token *f)
 {
@@ -348,7 +348,7 @@ in_child(struct p11_token *f)
     if (p11_sign(f->session, f->key) != CKR_SESSION_HANDLE_INVALID)
         return 5;
     p11_come_up(f, "shelf");
-    if (fault_number("failed C_Login") != 0) /* it is not logged in by its parent */
+    if (fault_number("failed C_Login") != 0) /* the parent's login is not inherited */
         return 6;
     if (p11_sign(f->session, f->key) != CKR_OK)
         return 7;
@@ -370,7 +370,7 @@ a_child_begins_with_nothing(void **state)
     assert_int_equal(p11_sign(f->session, f->key), CKR_OK);
 }
 
-/* The same in front of a module that lets children go on: SoftHSM as it comes. */
+/* The same in front of a module that works in child processes: SoftHSM with its default. */
 static void
 a_child_begins_with_nothing_whatever_is_behind(void **state)
 {
@@ -389,7 +389,7 @@ a_child_begins_with_nothing_whatever_is_behind(void **state)
     assert_int_equal(system(command), 0);
 }
 
-/* The parent is left as it was: what crashes is the process that made the call. */
+/* Only the process that made the call crashes; the parent is unaffected. */
 static void
 a_call_can_crash(void **state)
 {
@@ -400,7 +400,7 @@ a_call_can_crash(void **state)
 
     if (child == 0) {
         setrlimit(RLIMIT_CORE, &no_core);
-        signal(SIGSEGV, SIG_DFL); /* sanitizers and cmocka catch it */
+        signal(SIGSEGV, SIG_DFL); /* sanitizers and cmocka catch it otherwise */
         p11_come_up(f, "shelf");
         fault("on C_Sign crash");
         p11_sign(f->session, f->key);
@@ -551,10 +551,10 @@ logins_are_answered_as_told(void **state)
 
 /* ---- time */
 
-/* Calls that another thread makes while this one looks on. */
+/* A call on another thread, observed by this one. */
 struct caller {
     struct p11_token *f;
-    CK_SESSION_HANDLE session; /* its own */
+    CK_SESSION_HANDLE session; /* a separate one */
     CK_RV rv;
     pthread_t thread;
 };
@@ -620,7 +620,7 @@ latency_is_spent_asleep(void **state)
     assert_in_range(least, 0, 90 * MS);
 }
 
-/* Lower bounds: how late a thread wakes is not ours to say. */
+/* Only lower bounds, as a thread may wake late. */
 static void
 latency_is_spread_grows_and_stumbles(void **state)
 {
@@ -685,7 +685,8 @@ sign_in_queue(void *arg)
     return NULL;
 }
 
-/* A stale signature is that of the call before: so each shows who was served before it. */
+/* A stale signature is that of the previous call, so each signature shows which call was served
+ * before it. */
 static void
 engines_serve_in_the_order_of_arrival(void **state)
 {
@@ -744,14 +745,14 @@ a_blocked_call_waits_for_its_release(void **state)
     start_signing(&callers[0], f);
     start_signing(&callers[1], f);
     wait_until(2, "held");
-    assert_int_equal(p11_sign(f->session, f->key), CKR_OK); /* others are not held up */
+    assert_int_equal(p11_sign(f->session, f->key), CKR_OK); /* others proceed */
     fault("release");
     assert_int_equal(end_signing(&callers[0]), CKR_OK);
     assert_int_equal(end_signing(&callers[1]), CKR_OK);
     assert_int_equal(fault_number("held"), 0);
 }
 
-/* What happens meanwhile is met on the way out. */
+/* The blocked call sees the event when it returns. */
 static void
 a_blocked_call_does_not_hold_up_a_reboot(void **state)
 {
@@ -768,7 +769,7 @@ a_blocked_call_does_not_hold_up_a_reboot(void **state)
     fault("on C_Sign times 1 delay 60s rv CKR_DEVICE_ERROR");
     start_signing(&caller, f);
     wait_until(1, "held");
-    fault("reset"); /* releases too */
+    fault("reset"); /* also releases */
     assert_int_equal(end_signing(&caller), CKR_DEVICE_ERROR);
 }
 

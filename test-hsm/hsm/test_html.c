@@ -34,7 +34,7 @@ every_character_is_harmless_where_it_is_put(void **state)
         {"\xc3\xa9t", "\xc3\xa9", 2},
         {"\xe2\x82\xac", "\xe2\x82\xac", 3},
         {"\xf0\x9f\x94\x91", "\xf0\x9f\x94\x91", 4},
-        {"\xc3<", REPLACED, 1}, /* it does not swallow what follows */
+        {"\xc3<", REPLACED, 1}, /* the following octet is kept */
         {"\xc0\xbc", REPLACED, 1}, /* '<' in two octets */
         {"\xed\xa0\x80", REPLACED, 1}, /* a surrogate */
         {"\xf4\x90\x80\x80", REPLACED, 1}, /* above U+10FFFF */

@@ -41,7 +41,7 @@ journal_and_token_count_the_same(void **state)
     assert_int_equal(verdict.summary.calls, fault_number("count C_Sign") - before);
 }
 
-/* A call that fails and is made again is one use, and two signatures for the token. */
+/* A call that fails and is retried counts as one use and as two signatures of the token. */
 static void
 what_is_tried_again_is_counted_too(void **state)
 {
@@ -57,7 +57,7 @@ what_is_tried_again_is_counted_too(void **state)
     assert_int_equal(verdict.summary.calls, fault_number("count C_Sign") - before);
 }
 
-/* Somebody with the PIN and a program of his own. */
+/* Another program that has the PIN signs without the journal. */
 static void
 a_signature_past_the_journal_is_missed(void **state)
 {

@@ -17,12 +17,12 @@
 #include "softhsm.h"
 
 #define RECORDS 40
-#define MANY    1000000 /* what $STI_LONG asks for */
+#define MANY    1000000 /* with $STI_LONG */
 
 static char dir[PATH_ROOM];
 static char file[HSM_JOURNAL_NAME_MAX + 1];
 static EVP_PKEY *journal_key;
-static struct hsm_journal_note note; /* the last of the file */
+static struct hsm_journal_note note; /* the last one in the file */
 
 static bool
 take_last(void *context, const struct hsm_journal_note *found)

@@ -28,7 +28,7 @@
 #define LINES_MAX 256
 #define HEX_LEN   64 /* octets of a hash */
 
-/* A journal of two processes' files; all that follows changes copies of its files in place. */
+/* A journal with files of two processes; the tests change its files in place and restore them. */
 static char dir[PATH_ROOM];
 static char first[HSM_JOURNAL_NAME_MAX + 1], second[HSM_JOURNAL_NAME_MAX + 1];
 static EVP_PKEY *journal_key;
@@ -50,7 +50,7 @@ assert_fault(const char *what, const char *file, uint64_t record, const struct v
 struct lines {
     char *octets;
     size_t len;
-    char *line[LINES_MAX + 1]; /* where they begin, and the last ends */
+    char *line[LINES_MAX + 1]; /* the beginning of each line, and the end of the last */
     size_t count;
 };
 
@@ -68,7 +68,7 @@ lines_get(const char *file, struct lines *out)
     }
 }
 
-/* The hash of a line of `len` octets without its own, behind `last`. */
+/* The hash of a line of `len` octets, without its own hash, after the hash `last`. */
 static void
 line_hash(const char *last, const char *body, size_t len, char hex[HEX_LEN + 1])
 {
@@ -86,7 +86,7 @@ line_hash(const char *last, const char *body, size_t len, char hex[HEX_LEN + 1])
     free(leaf);
 }
 
-/* Numbers and hashes as they would have been. Returns the new length. */
+/* Recompute numbers and hashes as a forger would. Returns the new length. */
 static size_t
 make_good(const char *octets, size_t len, char *out)
 {
@@ -114,7 +114,8 @@ make_good(const char *octets, size_t len, char *out)
     return n;
 }
 
-/* Verify with the file changed, as it is and made good; `record` is the first that differs. */
+/* Verify the changed file as it is and with recomputed hashes; `record` is the first that
+ * differs. */
 static void
 try_change(const char *what, const char *file, const char *octets, size_t len, uint64_t record,
            bool only_named)
@@ -134,7 +135,7 @@ try_change(const char *what, const char *file, const char *octets, size_t len, u
     journal_verify(dir, journal_key, NULL, &verdict);
     assert_int_equal(verdict.status, HSM_ERR_UNTRUSTED);
     assert_string_equal(verdict.file, file);
-    if (only_named) /* not before what was changed, and not behind the next checkpoint */
+    if (only_named) /* not before the change, and not after the next checkpoint */
         assert_true(!verdict.placed || verdict.record >= record);
     journal_put(dir, file, good.octets, good.len);
     free(good.octets);
@@ -160,9 +161,9 @@ write_one(char *name, int signatures)
     memcpy(name, seen.file, sizeof(first));
 }
 
-/* ---- what is tried ---- */
+/* ---- changes ---- */
 
-/* Of a journal of one file, because each octet is a journal to be verified. */
+/* Uses the journal of one file, because it is verified once per octet. */
 static void
 any_octet_of_any_file_is_missed(void **state)
 {
@@ -193,7 +194,7 @@ any_octet_of_any_file_is_missed(void **state)
     write_one(second, 1);
 }
 
-/* Without line n; the last one of all is missed at the end. */
+/* Omit line n; the very last one is detected at the end. */
 static void
 a_dropped_record_is_missed(void **state)
 {
@@ -275,7 +276,7 @@ swapped_records_are_found(void **state)
     }
 }
 
-/* To any number of lines, and in the middle of any line. */
+/* Truncate to any number of lines, and in the middle of any line. */
 static void
 a_file_that_was_cut_is_missed(void **state)
 {
@@ -302,7 +303,7 @@ a_file_that_was_cut_is_missed(void **state)
     }
 }
 
-/* The index alone cannot tell that its end is missing: a checkpoint that was kept can. */
+/* The index alone does not show that its end is missing, but a retained checkpoint does. */
 static bool
 keep_last(void *context, const struct hsm_journal_note *note)
 {
@@ -325,7 +326,7 @@ an_index_that_was_cut_is_missed_by_who_kept_a_checkpoint(void **state)
     journal_verify(dir, journal_key, notes, &verdict);
     assert_int_equal(verdict.status, HSM_OK);
     lines_get(HSM_JOURNAL_INDEX, &good);
-    assert_int_equal(note.size, good.count - 1); /* all but its own line */
+    assert_int_equal(note.size, good.count - 1); /* all lines except its own */
     for (size_t n = 0; n < good.count - 1; n++) {
         journal_put(dir, HSM_JOURNAL_INDEX, good.octets, (size_t)(good.line[n] - good.octets));
         journal_verify(dir, journal_key, notes, &verdict);
@@ -357,7 +358,7 @@ a_checkpoint_of_another_history_is_told(void **state)
 
 /* ---- forged checkpoints ---- */
 
-/* A key of whoever forges. */
+/* The forger's key. */
 static EVP_PKEY *
 software_key(void)
 {
@@ -380,7 +381,7 @@ sign_as(EVP_PKEY *key, struct hsm_journal_note *note)
     assert_int_equal(EVP_Digest(spki, (size_t)spki_len, spki_hash, NULL, EVP_sha256(), NULL), 1);
     memcpy(note->key_hint, spki_hash, sizeof(note->key_hint));
     OPENSSL_free(spki);
-    note->sig[0] = note->sig[32] = 1; /* any that has a form: what is signed ends before it */
+    note->sig[0] = note->sig[32] = 1; /* any well-formed one: it is not part of the signed text */
     assert_int_equal(hsm_journal_note_format(note, text), HSM_OK);
     end = strstr(text, "\n\n") + 1;
     assert_int_equal(EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key), 1);
@@ -405,8 +406,8 @@ a_checkpoint_by_another_key_is_refused(void **state)
     EVP_PKEY_free(key);
 }
 
-/* Each signature of the index in turn is replaced by one of the forger's own, and the chain made
- * good: the line is named. */
+/* Replace each signature of the index in turn by one of the forger, and recompute the hashes: the
+ * line is named. */
 static void
 a_forged_checkpoint_is_named(void **state)
 {
@@ -564,7 +565,7 @@ stop(void **state)
     return 0;
 }
 
-/* After each test all is as it was. */
+/* Verifies after each test that everything was restored. */
 static int
 still_good(void **state)
 {

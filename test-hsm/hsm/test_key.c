@@ -43,7 +43,7 @@ generated(struct fixture *f, const char *label)
     return key;
 }
 
-/* Find by label; only the verdict matters. */
+/* Find by label; only the status matters. */
 static enum hsm_status
 try_find(struct fixture *f, const char *uri)
 {
@@ -93,7 +93,7 @@ a_generated_key_cannot_leave(void **state)
     assert_int_equal(info.decrypt, 0);
     assert_int_equal(info.unwrap, 0);
     assert_int_equal(info.derive, 0);
-    assert_int_not_equal(info.sign_recover, 1); /* not every module knows it */
+    assert_int_not_equal(info.sign_recover, 1); /* unknown to some modules */
     assert_int_equal(info.on_token, 1);
     assert_int_equal(info.needs_login, 1);
     assert_true(info.may_be_used);
@@ -118,7 +118,7 @@ a_generated_key_cannot_be_made_extractable(void **state)
     hsm_key_free(key);
 }
 
-/* What not every module knows or tells. */
+/* Attributes that not every module knows or reports. */
 static void
 a_generated_key_is_told_to_be_unchangeable_and_local(void **state)
 {
@@ -166,7 +166,7 @@ labels_are_printable_and_bounded(void **state)
         assert_int_equal(hsm_key_generate(f->token, rows[i], &key), HSM_ERR_USAGE);
     assert_null(key);
     key = generated(f, "1234567890123456789012345678901234567890123456789012345678901 ;%");
-    assert_int_equal(try_find(f, hsm_key_uri(key)), HSM_OK); /* escapes what it must */
+    assert_int_equal(try_find(f, hsm_key_uri(key)), HSM_OK); /* reserved characters are escaped */
     hsm_key_free(key);
 }
 
@@ -177,7 +177,7 @@ a_signature_verifies_until_a_bit_flips(void **state)
     struct hsm_key *key = generated(f, "signer");
     uint8_t sig[HSM_P256_SIG_LEN];
 
-    for (int i = 0; i < 64; i++) { /* leading zeros of R and S among them */
+    for (int i = 0; i < 64; i++) { /* enough for leading zeros in R and S */
         assert_int_equal(hsm_key_sign(key, "message", 7, sig), HSM_OK);
         assert_int_equal(hsm_es256_verify(hsm_key_public(key), "message", 7, sig, sizeof(sig)),
                          HSM_OK);
@@ -277,8 +277,8 @@ keys_that_are_not_sensitive_are_refused(void **state)
     assert_int_equal(try_find(f, "pkcs11:object=not-sensitive"), HSM_ERR_UNTRUSTED);
 }
 
-/* By whatever way it came to the token: a process that generated one may have been killed before it
- * looked. */
+/* However such a key came to the token: a process may have been killed after it generated the key
+ * and before it checked it. */
 static void
 keys_with_other_uses_or_without_a_login_are_refused(void **state)
 {
@@ -299,7 +299,7 @@ keys_with_other_uses_or_without_a_login_are_refused(void **state)
             continue;
         info_of(f, rows[i].label, &info);
         if (!softhsm_is_softhsm() && info.derive != 1 && info.needs_login == 1)
-            continue; /* it made another one than it was asked for */
+            continue; /* the token made a different key from the one requested */
         assert_int_equal(info.derive, rows[i].kind == RAW_DERIVING);
         assert_int_equal(info.needs_login, rows[i].kind != RAW_WITHOUT_LOGIN);
         assert_false(info.may_be_used);
@@ -338,7 +338,7 @@ several_keys_of_one_name_are_ambiguous(void **state)
     assert_int_equal(try_find(f, "pkcs11:id=%09"), HSM_OK);
 }
 
-/* libp11 would join the private half of one with the public half of the other. */
+/* libp11 would combine the private key of one with the public key of the other. */
 static void
 keys_that_share_an_id_are_ambiguous(void **state)
 {
@@ -349,7 +349,7 @@ keys_that_share_an_id_are_ambiguous(void **state)
     assert_true(raw_generate(f->raw, RAW_GOOD, "id-b", 10));
     assert_int_equal(try_find(f, "pkcs11:object=id-a"), HSM_ERR_AMBIGUOUS);
     assert_int_equal(try_find(f, "pkcs11:object=id-b"), HSM_ERR_AMBIGUOUS);
-    raw_destroy(f->raw, true, "id-b"); /* its public half stays */
+    raw_destroy(f->raw, true, "id-b"); /* its public key stays */
     assert_int_equal(try_find(f, "pkcs11:object=id-a"), HSM_ERR_AMBIGUOUS);
 }
 
@@ -405,7 +405,7 @@ a_destroyed_key_is_gone_and_its_label_free(void **state)
     hsm_key_free(key);
 }
 
-/* One that another program made anew under the same id and label. */
+/* Another program replaced the key under the same id and label. */
 static void
 a_key_that_was_replaced_is_not_mistaken_for_the_old_one(void **state)
 {
@@ -473,7 +473,7 @@ static void *
 sign_often(void *argument)
 {
     struct caller *caller = argument;
-    unsigned rounds = softhsm_is_softhsm() ? 50 : 10; /* a TPM makes 150 signatures a second */
+    unsigned rounds = softhsm_is_softhsm() ? 50 : 10; /* a TPM makes about 150 a second */
     char message[32];
 
     caller->good = true;
@@ -577,7 +577,7 @@ openssl_signs_certificates_with_it(void **state)
     hsm_key_free(key);
 }
 
-/* Both ends in one thread, over memory; true when both have finished. */
+/* Runs both ends in one thread, over memory; true when both have finished. */
 static bool
 shake_hands(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
 {
@@ -672,7 +672,7 @@ a_child_signs_with_a_token_of_its_own_alone(void **state)
     hsm_key_free(key);
 }
 
-/* In another process; 0 is good. */
+/* Runs in another process; returns 0 on success. */
 static int
 generate_beside(unsigned number)
 {
@@ -722,7 +722,7 @@ processes_generate_side_by_side(void **state)
         assert_int_equal(WEXITSTATUS(status), 0);
     }
     assert_int_equal(raw_count(f->raw, true, "process-3-4"), 1);
-    assert_int_equal(raw_count(f->raw, true, "common-0"), 1); /* all wanted it, one made it */
+    assert_int_equal(raw_count(f->raw, true, "common-0"), 1); /* requested by all, made once */
     assert_int_equal(raw_count(f->raw, true, "common-4"), 1);
     hsm_key_free(key);
 }

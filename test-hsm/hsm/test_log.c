@@ -18,7 +18,7 @@
 static int saved_stderr;
 static int reading_end;
 
-/* Standard error becomes a pipe; captured() gives it back and what was written. */
+/* Replace standard error by a pipe; captured() restores it and returns what was written. */
 static void
 capture(enum hsm_log_format format, enum hsm_log_level level)
 {
@@ -34,7 +34,7 @@ capture(enum hsm_log_format format, enum hsm_log_level level)
     reading_end = ends[0];
 }
 
-/* One read(): what one write() put there. */
+/* A single read(), which returns what one write() wrote. */
 static size_t
 captured(char *out)
 {
@@ -49,7 +49,7 @@ captured(char *out)
     return (size_t)n;
 }
 
-/* "2026-01-15T12:00:00Z" in front, for any time. */
+/* Skip a time in the form of "2026-01-15T12:00:00Z". */
 static const char *
 after_time(const char *line)
 {
@@ -137,7 +137,7 @@ text_escapes_controls_and_keeps_utf8(void **state)
     }
 }
 
-/* RFC 7512 section 2.3: nothing of ours lets such a URI come that far. */
+/* RFC 7512 section 2.3. Our code never passes such a URI on. */
 static void
 a_pin_in_a_uri_is_left_out(void **state)
 {
@@ -240,10 +240,10 @@ a_long_message_is_cut_and_its_line_ends(void **state)
     json_t *json;
 
     (void)state;
-    memset(message, '\x01', sizeof(message) - 1); /* six characters each in JSON */
+    memset(message, '\x01', sizeof(message) - 1); /* each is six characters in JSON */
     message[sizeof(message) - 1] = '\0';
     json = json_line_of(message);
-    assert_in_range(strlen(member(json, "message")), 600, 700); /* of a line of 4096 octets */
+    assert_in_range(strlen(member(json, "message")), 600, 700); /* out of a line of 4096 octets */
     json_decref(json);
 }
 
@@ -270,8 +270,8 @@ fields_are_members_in_json_and_left_out_of_text(void **state)
     assert_int_equal(json_integer_value(json_object_get(json, "status")), 200);
     assert_true(json_is_real(json_object_get(json, "ms")));
     assert_string_equal(member(json, "message"), "GET /a");
-    assert_int_equal(json_object_size(json),
-                     7); /* neither what is not there nor what has no room */
+    /* Members that are absent or do not fit are omitted. */
+    assert_int_equal(json_object_size(json), 7);
     json_decref(json);
     capture(HSM_LOG_TEXT, HSM_LOG_INFO);
     assert_true(hsm_log_is_on(HSM_LOG_INFO));

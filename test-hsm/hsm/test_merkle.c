@@ -23,7 +23,7 @@ hash(const void *data, size_t len, uint8_t out[HASH])
     assert_int_equal(EVP_Digest(data, len, out, NULL, EVP_sha256(), NULL), 1);
 }
 
-/* Section 2.1.1, as it stands there. */
+/* Section 2.1.1, implemented literally. */
 static void
 mth(size_t begin, size_t n, uint8_t out[HASH])
 {
@@ -57,7 +57,7 @@ tree_of(size_t n)
     return tree;
 }
 
-/* The leaves and roots that the implementations of Certificate Transparency test with. */
+/* Leaves and roots from the tests of Certificate Transparency implementations. */
 static void
 known_leaves_have_the_known_roots(void **state)
 {

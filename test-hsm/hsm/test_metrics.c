@@ -59,7 +59,7 @@ stop(void **state)
     return 0;
 }
 
-/* What it tells now. */
+/* The current report. */
 static const char *
 told(void)
 {
@@ -154,7 +154,7 @@ gauges_of_processes_are_told_as_sum_least_and_most(void **state)
     hsm_metrics_leave(metrics, 1);
     assert_told("test_flying 4\n");
     assert_told("test_ready 1\n");
-    hsm_metrics_join(metrics, 2); /* the process that takes its place has said nothing yet */
+    hsm_metrics_join(metrics, 2); /* its replacement has not reported yet */
     assert_told("test_oldest 0\n");
     hsm_metrics_leave(metrics, 0);
     assert_null(strstr(told(), "test_"));
@@ -259,7 +259,7 @@ more_series_than_there_is_room_for_are_not_counted(void **state)
     }
     assert_null(calls_of("one more", "good"));
     hsm_series_add(calls_of("one more", "good"), 1);
-    hsm_series_add(calls_of("17", "good"), 1); /* those that are there go on */
+    hsm_series_add(calls_of("17", "good"), 1); /* existing series continue */
     assert_told("test_calls_total{key=\"17\",outcome=\"good\"} 1\n");
     assert_null(strstr(text, "one more"));
 }
@@ -289,7 +289,7 @@ what_passes_is_told_until_it_is_forgotten(void **state)
     assert_null(strstr(told(), "key=\"1\""));
     assert_told("# TYPE test_calls_total counter\n");
     hsm_series_add(of_key(&signatures, 2), 1);
-    assert_told("test_signatures_total{key=\"2\"} 1\n"); /* not what was counted in its place */
+    assert_told("test_signatures_total{key=\"2\"} 1\n"); /* starts at zero in a reused place */
     hsm_series_add(calls_of("one", "good"), 1);
     assert_told("test_calls_total{key=\"one\",outcome=\"good\"} 4\n");
 }
@@ -308,7 +308,7 @@ there_is_always_room_when_what_passed_is_forgotten(void **state)
     assert_told("test_calls_total{key=\"one\",outcome=\"good\"} 2\n");
 }
 
-/* Of each key as much as its number says, as of two keys that are there at a time. */
+/* Set each key's series to the key's number, with two keys present at a time. */
 static void
 count_and_forget(void)
 {
@@ -329,7 +329,7 @@ others_never_see_half_a_change(void **state)
     SKIP_WHERE_NO_FORK();
     pid = fork();
     if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that failed waits for nobody */
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* do not outlive a failed test */
         count_and_forget();
     }
     assert_true(pid > 0);
@@ -345,7 +345,7 @@ others_never_see_half_a_change(void **state)
     }
     assert_int_equal(kill(pid, SIGKILL), 0);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
-    hsm_metrics_join(metrics, 1); /* whatever it was at */
+    hsm_metrics_join(metrics, 1); /* the process may have died at any point */
     assert_null(strstr(told(), "test_ends"));
     for (unsigned key = 0; key < HSM_METRICS_SERIES_MAX; key++)
         assert_non_null(of_key(&ends, key));
@@ -366,7 +366,7 @@ nothing_is_counted_where_nobody_asks(void **state)
     hsm_metrics_join(NULL, 0);
     hsm_metrics_leave(NULL, 0);
     hsm_metrics_forget(NULL, 0);
-    hsm_metrics_leave(metrics, 3); /* there is none */
+    hsm_metrics_leave(metrics, 3); /* no such process */
     assert_int_equal(hsm_metrics_new(0, &other), HSM_ERR_USAGE);
     assert_int_equal(hsm_metrics_new(1025, &other), HSM_ERR_USAGE);
     assert_null(other);

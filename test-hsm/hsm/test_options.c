@@ -17,7 +17,7 @@
 #include "options.h"
 
 #define WORDS_MAX 12
-#define NAMES_MAX 2 /* --name of one command */
+#define NAMES_MAX 2 /* number of --name options */
 
 struct arguments {
     const char *config, *pin_source, *pin_tries, *count;
@@ -36,7 +36,7 @@ static const struct option_row rows[] = {
     {.name = NULL},
 };
 
-/* What it got, a line each. */
+/* The parsed arguments, one per line. */
 static enum hsm_status
 print_arguments(const struct arguments *arguments)
 {
@@ -104,7 +104,7 @@ read_whole(FILE *from, char *out)
     fclose(from);
 }
 
-/* The exit status of a process that is given a command line: words between blanks. */
+/* Run a child with this command line, split at blanks; returns its exit status. */
 static int
 run_to(int output, int error, const char *line)
 {
@@ -177,7 +177,7 @@ a_command_gets_what_the_line_says(void **state)
     assert_int_equal(run("account key drop"), 1);
 }
 
-/* No refusal repeats what stands behind an option: "2468" may be a PIN. */
+/* A refusal does not repeat the value of an option: "2468" may be a PIN. */
 static void
 a_refusal_names_the_option_and_not_its_value(void **state)
 {

@@ -23,7 +23,7 @@
 static char directory[] = "/tmp/sti-process.XXXXXX";
 static char path[128];
 
-/* What a hardened process is, as bits of an exit status: 0 is all of it. */
+/* The missing properties of a hardened process as bits of an exit status; 0: none. */
 static int
 faults_of_hardened_process(void)
 {
@@ -176,7 +176,7 @@ remove_directory(void **state)
 {
     (void)state;
     unlink(path);
-    return rmdir(directory); /* fails when a temporary file was left */
+    return rmdir(directory); /* fails if a temporary file is left */
 }
 
 int

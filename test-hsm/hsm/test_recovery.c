@@ -41,7 +41,7 @@ assert_refuses_to_sign(EVP_PKEY *pkey)
     EVP_PKEY_CTX_free(ctx);
 }
 
-/* What a refused key says until the next look at it does not matter. */
+/* A refused key may fail with any status until it is checked again. */
 static enum hsm_status
 eventually_signs(struct hsm_key *key)
 {
@@ -114,7 +114,7 @@ calls_end_at_their_deadline_while_the_token_is_away(void **state)
     hsm_token_close(token);
 }
 
-/* Nobody knows what it means, and a vendor's lost connections show so. */
+/* The meaning of such a value is unknown, and some vendors report lost connections with it. */
 static void
 a_vendors_own_error_is_got_over_as_a_lost_session_is(void **state)
 {
@@ -139,7 +139,7 @@ a_vendors_own_error_is_got_over_as_a_lost_session_is(void **state)
     hsm_token_close(token);
 }
 
-/* X509_sign() and TLS servers hold it for months. */
+/* X509_sign() and TLS servers hold the EVP_PKEY for months. */
 static void
 an_evp_pkey_survives_all_of_it(void **state)
 {
@@ -170,9 +170,9 @@ an_evp_pkey_survives_all_of_it(void **state)
     EVP_PKEY_free(pkey);
 }
 
-/* ---- what is verified ---- */
+/* ---- verified signatures ---- */
 
-#define NEVER 1000000000 /* verify_every */
+#define NEVER 1000000000 /* value of verify_every */
 
 static void *
 sign_one(void *key)
@@ -186,7 +186,7 @@ sign_one(void *key)
                : NULL;
 }
 
-/* In all sessions at once; how many signatures were verified before they were given out. */
+/* Sign once in each session at the same time; returns how many of the signatures were verified. */
 static uint64_t
 verified_of_one_in_each_session(struct hsm_token *token, struct hsm_key *key)
 {
@@ -212,7 +212,7 @@ verified_of_one_in_each_session(struct hsm_token *token, struct hsm_key *key)
     return after.verified - before.verified;
 }
 
-/* Those of a group of HSMs behind one slot may be with different members. */
+/* Sessions with a group of HSMs behind one slot may be on different members. */
 static void
 the_first_signature_in_each_session_is_verified(void **state)
 {
@@ -229,7 +229,7 @@ the_first_signature_in_each_session_is_verified(void **state)
     assert_int_equal(verified_of_one_in_each_session(token, key), 0);
     fault("reboot");
     load_assert_back_soon(token, key);
-    (void)verified_of_one_in_each_session(token, key); /* those that are left: load_ had some */
+    (void)verified_of_one_in_each_session(token, key); /* the sessions not used since */
     assert_int_equal(verified_of_one_in_each_session(token, key), 0);
     hsm_key_free(key);
     hsm_token_close(token);
@@ -252,7 +252,7 @@ a_deadline_holds_while_a_call_is_stuck(void **state)
     load_sleep_ms(900);
     load_stop(&load);
     load_assert_sound(&load, "stuck");
-    assert_true(load.refused >= 3); /* more, where the machine itself is late */
+    assert_true(load.refused >= 3); /* more if the machine is late */
     hsm_token_stats(token, &stats);
     assert_true(stats.stuck >= 3);
     assert_true(stats.stuck_now >= 3);
@@ -268,7 +268,7 @@ a_deadline_holds_while_a_call_is_stuck(void **state)
     hsm_token_close(token);
 }
 
-/* ---- what is not got over ---- */
+/* ---- permanent losses ---- */
 
 static void
 a_key_that_became_another_one_is_refused(void **state)
@@ -287,7 +287,7 @@ a_key_that_became_another_one_is_refused(void **state)
         uint8_t sig[HSM_P256_SIG_LEN] = {0xaa};
 
         if (strstr(changes[i], "CKA_LOCAL") != NULL && getenv("STI_TEST_QUIRKS") != NULL)
-            continue; /* waived */
+            continue; /* waived by the quirks */
         fault("%s\nreboot", changes[i]);
         assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_UNTRUSTED);
         assert_int_equal(sig[0], 0xaa);
@@ -299,8 +299,8 @@ a_key_that_became_another_one_is_refused(void **state)
     hsm_token_close(token);
 }
 
-/* Modules that never say CKA_LOCAL are used by who says so, and what says more is still asked for.
- */
+/* A module that does not report CKA_LOCAL can be used if the configuration allows it; the other
+ * attributes are still checked. */
 static void
 an_origin_that_is_not_told_is_waived_by_the_configuration_alone(void **state)
 {
@@ -310,7 +310,7 @@ an_origin_that_is_not_told_is_waived_by_the_configuration_alone(void **state)
 
     (void)state;
     if (getenv("STI_TEST_QUIRKS") != NULL)
-        skip(); /* this module never says it, and is tested with that waived */
+        skip(); /* this module never reports it and is tested with that quirk */
     token = load_token("falling", &direct);
     key = load_key(token);
     hsm_key_free(key);
@@ -362,7 +362,7 @@ a_key_that_is_gone_is_not_found_and_may_come_back(void **state)
     uint8_t sig[HSM_P256_SIG_LEN];
 
     (void)state;
-    fault("on C_FindObjects for 500ms objects empty\nreboot"); /* copies between HSMs lag */
+    fault("on C_FindObjects for 500ms objects empty\nreboot"); /* replication between HSMs lags */
     assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_OK);
     fault("on C_FindObjects objects empty\nreboot");
     assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_NOT_FOUND);
@@ -372,7 +372,7 @@ a_key_that_is_gone_is_not_found_and_may_come_back(void **state)
     hsm_token_close(token);
 }
 
-/* What a token answers that is busy, to whatever it is asked. */
+/* The answers of a busy token, for every function. */
 static void
 a_token_that_is_throttled_finds_reads_generates_and_destroys_all_the_same(void **state)
 {
@@ -403,7 +403,7 @@ a_token_that_is_throttled_finds_reads_generates_and_destroys_all_the_same(void *
     hsm_token_close(token);
 }
 
-/* Nothing is made twice, nor taken for what is still there. */
+/* A key is not generated twice, and a destroyed key is not taken for an existing one. */
 static void
 what_was_done_and_answered_with_an_error_is_not_done_again(void **state)
 {
@@ -421,7 +421,7 @@ what_was_done_and_answered_with_an_error_is_not_done_again(void **state)
         assert_int_equal(fault_number("struck 1"), 1);
         fault("reset");
         assert_int_equal(hsm_key_find(token, "pkcs11:object=done", &key), HSM_OK);
-        if (strcmp(answers[i], "CKR_GENERAL_ERROR") != 0) /* a destruction is not repeated then */
+        if (strcmp(answers[i], "CKR_GENERAL_ERROR") != 0) /* after it no destruction is repeated */
             fault("on C_DestroyObject times 1 rv %s done", answers[i]);
         assert_int_equal(hsm_key_destroy(key), HSM_OK);
         hsm_key_free(key);
@@ -451,7 +451,7 @@ a_function_that_was_cancelled_is_called_once_more(void **state)
     hsm_token_close(token);
 }
 
-/* Of somebody else's making: CKR_BUFFER_TOO_SMALL is not a token that failed. */
+/* Keys made by another program: CKR_BUFFER_TOO_SMALL does not count as a failure of the token. */
 static void
 keys_with_names_and_parameters_of_any_length_are_listed(void **state)
 {
@@ -515,7 +515,7 @@ events_tell_of_all_of_it(void **state)
     hsm_token_close(token);
 }
 
-/* Whatever the words: a vendor may have one of its own. */
+/* This applies to any answer, as a vendor may have its own value. */
 static void
 a_pin_that_is_refused_is_not_tried_again(void **state)
 {
@@ -541,7 +541,7 @@ a_pin_that_is_refused_is_not_tried_again(void **state)
     }
 }
 
-/* Of somebody else's login nothing is learnt about the PIN. */
+/* Another user's login says nothing about the PIN. */
 static void
 a_login_that_finds_another_user_is_tried_again(void **state)
 {

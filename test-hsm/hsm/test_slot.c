@@ -29,11 +29,11 @@
 #include "softhsm.h"
 
 #define CLOSINGS 10
-#define LOSSES   25 /* of two tokens together */
-#define WAIT_MS  5000 /* for what another thread does */
+#define LOSSES   25 /* sum over both tokens */
+#define WAIT_MS  5000 /* to wait for another thread */
 #define PROBE_MS 20
 #define SHORT_MS 300 /* a deadline */
-#define SPUN_MS  100 /* of processor time: who waits for SHORT_MS takes less */
+#define SPUN_MS  100 /* processor time; a thread that sleeps for SHORT_MS uses less */
 #define STEP_MS  5
 
 static double
@@ -45,9 +45,9 @@ processor_ms(void)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-static char behind[256]; /* the module that the fault module is in front of */
+static char behind[256]; /* the module behind the fault module */
 
-/* ---- calls that are not signatures ---- */
+/* ---- calls other than signatures ---- */
 
 /* Signs once, in another thread. */
 struct signing {
@@ -66,7 +66,7 @@ sign_once(void *argument)
     return NULL;
 }
 
-/* Until a call is stuck in the module. */
+/* Start a signature and wait until it is stuck in the module. */
 static void
 stick(struct signing *signing, struct hsm_key *key)
 {
@@ -78,8 +78,8 @@ stick(struct signing *signing, struct hsm_key *key)
     assert_int_equal(fault_number("held"), 1);
 }
 
-/* Sign until so many calls have been held in the module: one that the machine runs late is not in
- * it before its deadline. */
+/* Sign until that many calls are held in the module. A call that runs late may not reach the module
+ * before its deadline. */
 static void
 stick_another(struct hsm_key *key, unsigned long held)
 {
@@ -134,7 +134,7 @@ stats_of(const struct hsm_token *token)
     return stats;
 }
 
-/* Held in the module: NULL when it was let go and had what it asked for. */
+/* Is held in the module; returns NULL if it succeeded after its release. */
 static void *
 ask_for_octets(void *token)
 {
@@ -175,7 +175,7 @@ a_call_that_is_not_a_signature_is_counted_when_it_is_stuck(void **state)
     hsm_token_close(token);
 }
 
-/* ---- a module of two tokens ---- */
+/* ---- two tokens of one module ---- */
 
 static const struct hsm_token_config restarting = {.route = HSM_ROUTE_DIRECT,
                                                    .sessions = LOAD_SESSIONS,
@@ -239,7 +239,7 @@ a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it(void **stat
     hsm_token_close(token);
 }
 
-/* Until it has begun so many attempts more; false: it came back. */
+/* Wait for `more` attempts to recover; false: the token has recovered. */
 static bool
 attempts_fail(const struct hsm_token *token, unsigned more)
 {
@@ -251,7 +251,7 @@ attempts_fail(const struct hsm_token *token, unsigned more)
     return ms < WAIT_MS && !hsm_token_is_ready(token);
 }
 
-/* While the first one's attempt waits for its session, too. */
+/* Meanwhile the recovery of the first token waits for its session as well. */
 static void
 a_call_of_one_token_that_is_given_up_keeps_another_from_restarting_the_module(void **state)
 {
@@ -310,7 +310,7 @@ open_one(void *out)
 static void
 a_module_that_does_not_start_keeps_nobody_from_another(void **state)
 {
-    /* without quirks: the first keeps the files that they share */
+    /* without quirks, because the first module holds the host lock */
     struct hsm_token_config config = {.uri = "pkcs11:token=two", .module = behind, .quirks = ""};
     struct hsm_secret *pin = NULL;
     struct hsm_token *slow = NULL;
@@ -340,7 +340,7 @@ a_module_that_does_not_start_keeps_nobody_from_another(void **state)
 
 /* ---- logins ---- */
 
-/* A user who is logged in needs no PIN; nobody presents one that may be the last. */
+/* A logged-in user needs no PIN, and a PIN with one try left is never presented. */
 static void
 a_pin_of_which_one_try_is_left_is_not_presented(void **state)
 {
@@ -364,7 +364,7 @@ a_pin_of_which_one_try_is_left_is_not_presented(void **state)
 
 #define OTHER_PIN "97531"
 
-/* While it is open, as who reads a configuration again does. */
+/* Open the token again while it is open, as during a reload. */
 static struct hsm_token *
 open_beside(const char *pin_text)
 {
@@ -398,12 +398,12 @@ a_token_that_was_lost_is_logged_in_to_with_the_pin_that_was_given_last(void **st
     raw_close(raw);
     before = fault_number("count C_Login");
     other = open_beside(OTHER_PIN);
-    assert_int_equal(fault_number("count C_Login"), before); /* it is logged in */
+    assert_int_equal(fault_number("count C_Login"), before); /* already logged in */
     hsm_token_close(other);
     fault("reboot");
     assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
     assert_int_equal(fault_number("count C_Login"), before + 1);
-    other = open_beside(SOFTHSM_USER_PIN); /* the wrong one */
+    other = open_beside(SOFTHSM_USER_PIN); /* now the wrong PIN */
     assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
     fault("reboot");
     assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_DENIED);
@@ -435,7 +435,7 @@ sessions_without_room_are_tried_again(void **state)
     config.probe_ms = PROBE_MS;
     token = load_token("one", &config);
     key = load_key(token);
-    fault("sessions 2"); /* the control session, and one */
+    fault("sessions 2"); /* the control session and one more */
     load_start(&load, key, LOAD_DEADLINE_MS);
     for (int ms = 0; ms < WAIT_MS && stats_of(token).sessions_usable > 1; ms += STEP_MS)
         load_sleep_ms(STEP_MS);
@@ -452,7 +452,7 @@ sessions_without_room_are_tried_again(void **state)
     hsm_token_close(token);
 }
 
-/* Each has a replacement, which sticks too. */
+/* Each stuck session has a replacement, which becomes stuck as well. */
 static void
 a_token_with_calls_stuck_in_all_its_sessions_is_not_ready(void **state)
 {
@@ -487,7 +487,7 @@ a_token_with_calls_stuck_in_all_its_sessions_is_not_ready(void **state)
     hsm_token_close(token);
 }
 
-/* The one that there was no room for: no call is in it. */
+/* The session that could not be opened has no call stuck in it. */
 static void
 a_session_without_room_is_tried_again_while_calls_are_stuck_in_all_others(void **state)
 {
@@ -502,7 +502,7 @@ a_session_without_room_is_tried_again_while_calls_are_stuck_in_all_others(void *
     struct load load;
 
     (void)state;
-    fault("sessions 2"); /* the control session, and one */
+    fault("sessions 2"); /* the control session and one more */
     load_start(&load, key, LOAD_DEADLINE_MS);
     for (int ms = 0; ms < WAIT_MS && stats_of(token).sessions_usable > 1; ms += STEP_MS)
         load_sleep_ms(STEP_MS);
@@ -525,8 +525,8 @@ a_session_without_room_is_tried_again_while_calls_are_stuck_in_all_others(void *
 /* ---- many keys ---- */
 
 #define KEYS      16
-#define KEY_MS    5 /* of a call */
-#define SECOND_MS 1000 /* longer than one key takes, shorter than all */
+#define KEY_MS    5 /* for each call */
+#define SECOND_MS 1000 /* longer than for one key, shorter than for all */
 
 static void *
 sign_patiently(void *key)
@@ -584,8 +584,7 @@ mend_what_is_lost(void *context, const struct hsm_event *event)
         fault("reset");
 }
 
-/* A vendor's own value says either that an attribute is not known, or that the connection is lost.
- */
+/* A vendor-defined value can mean an unknown attribute or a lost connection. */
 static void
 a_key_that_is_read_while_the_token_is_lost_is_not_refused(void **state)
 {
@@ -594,7 +593,7 @@ a_key_that_is_read_while_the_token_is_lost_is_not_refused(void **state)
     struct hsm_key *key = NULL;
 
     (void)state;
-    fault("on C_GetAttributeValue after 4 rv 0x80000042"); /* those that find the pair */
+    fault("on C_GetAttributeValue after 4 rv 0x80000042"); /* after the calls that find the pair */
     assert_int_equal(hsm_key_find(token, "pkcs11:object=signer", &key), HSM_ERR_UNSUPPORTED);
     assert_null(key);
     fault("reset\non C_GetAttributeValue after 4 rv 0x80000042\n"

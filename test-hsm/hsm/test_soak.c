@@ -33,9 +33,9 @@
 #include "softhsm.h"
 
 #define WAYS       4
-#define STRETCH_MS 10000 /* of a mixture under one seed */
+#define STRETCH_MS 10000 /* duration of a mixture with one seed */
 #define SHORT_MS   2000
-#define HANG_S     120 /* more than asked for: the test ends itself */
+#define HANG_S     120 /* added to the duration, then the test ends itself */
 
 static const struct hsm_token_config ways[WAYS] = {
     {.route = HSM_ROUTE_DIRECT, .sessions = LOAD_SESSIONS, .verify_every = 1},
@@ -47,13 +47,13 @@ static const struct hsm_token_config ways[WAYS] = {
 static const char *const way_names[WAYS] = {"direct", "libp11", "direct, workers",
                                             "libp11, workers"};
 
-/* A token that is open in one of the ways, and who signs with it. */
+/* A token opened in one of the ways, and the load on it. */
 struct soak {
     const char *way;
     struct hsm_token *token;
     struct hsm_key *key;
     struct load load;
-    unsigned rate; /* in 50 ms, without a fault */
+    unsigned rate; /* signatures in 50 ms without a fault */
 };
 
 static unsigned
@@ -64,7 +64,7 @@ from_environment(const char *name, unsigned otherwise)
     return value != NULL ? (unsigned)strtoul(value, NULL, 10) : otherwise;
 }
 
-/* The short form leaves out what is made of two others. */
+/* The short form omits a way that combines two others. */
 static bool
 is_left_out(size_t way)
 {
@@ -87,10 +87,10 @@ soak_close(struct soak *s)
     hsm_token_close(s->token);
 }
 
-/* ---- one by one ---- */
+/* ---- single faults ---- */
 
-/* What a caller with three seconds does not see, and what strikes beside it: a reboot, so that what
- * strikes in a recovery does. */
+/* Faults that a caller with a deadline of three seconds does not notice, each with a reboot beside
+ * it to trigger the faults of a recovery. */
 static const struct {
     unsigned fault;
     const char *beside;
@@ -141,7 +141,7 @@ faults_that_pass_are_not_seen(void **state)
     }
 }
 
-/* 11: where callers call the module themselves they are held with it, as documented. */
+/* Fault 11. Without workers, the callers themselves are held in the module, as documented. */
 static void
 deadlines_hold_while_calls_are_stuck(void **state)
 {
@@ -160,7 +160,7 @@ deadlines_hold_while_calls_are_stuck(void **state)
         load_assert_full_rate(&s.load, s.rate, "others are stuck");
         load_sleep_ms(1200);
         hsm_token_stats(s.token, &stats);
-        assert_true(stats.stuck_now >= 3); /* more, where the machine itself is late */
+        assert_true(stats.stuck_now >= 3); /* more if the machine is late */
         fault("reset");
         load_assert_full_rate(&s.load, s.rate, "after calls were stuck");
         load_stop(&s.load);
@@ -170,7 +170,7 @@ deadlines_hold_while_calls_are_stuck(void **state)
     }
 }
 
-/* 13: one login, then never again; everybody is told at once. */
+/* Fault 13: one login and no further one; all calls fail at once. */
 static void
 a_pin_that_is_refused_is_tried_once(void **state)
 {
@@ -186,7 +186,7 @@ a_pin_that_is_refused_is_tried_once(void **state)
         struct soak s;
 
         snprintf(label, sizeof(label), "latched-%zu", i);
-        hsm_token_close(softhsm_token(label)); /* refusals are not forgotten here */
+        hsm_token_close(softhsm_token(label)); /* a separate token, as refusals stay latched */
         soak_open(&s, i / 4, label);
         logins = fault_number("count C_Login");
         load_start(&s.load, s.key, LOAD_DEADLINE_MS);
@@ -203,7 +203,7 @@ a_pin_that_is_refused_is_tried_once(void **state)
     }
 }
 
-/* 17 and 18: refused for as long as it is not what it was. */
+/* Faults 17 and 18: the key is refused until it has its former properties again. */
 static void
 keys_that_became_others_are_refused_and_come_back(void **state)
 {
@@ -230,7 +230,7 @@ keys_that_became_others_are_refused_and_come_back(void **state)
     }
 }
 
-/* What a child does with what it inherited: nothing, and it says so. */
+/* In a child, an inherited key must fail with HSM_ERR_USAGE. */
 static int
 sign_in_child(struct hsm_key *key)
 {
@@ -240,7 +240,7 @@ sign_in_child(struct hsm_key *key)
     return hsm_key_sign(key, "x", 1, sig) == HSM_ERR_USAGE ? 0 : 1;
 }
 
-/* 19 */
+/* Fault 19. */
 static void
 children_do_not_sign_while_their_parent_does(void **state)
 {
@@ -268,7 +268,7 @@ children_do_not_sign_while_their_parent_does(void **state)
     }
 }
 
-/* 25, and 22 where it is about generation. */
+/* Fault 25, and the part of 22 that concerns generation. */
 static void
 keys_are_generated_while_the_token_fails_to(void **state)
 {
@@ -293,7 +293,7 @@ keys_are_generated_while_the_token_fails_to(void **state)
     }
 }
 
-/* 26 */
+/* Fault 26. */
 static void
 modules_that_are_none_are_refused_and_loaded_when_they_are(void **state)
 {
@@ -319,9 +319,9 @@ modules_that_are_none_are_refused_and_loaded_when_they_are(void **state)
     hsm_secret_free(pin);
 }
 
-/* ---- mixed ---- */
+/* ---- mixtures ---- */
 
-/* Beside those who sign, somebody looks at the key; what he is told does not matter. */
+/* Another thread describes the key while the callers sign; its results are not checked. */
 static void *
 look_until_over(void *argument)
 {
@@ -338,7 +338,7 @@ look_until_over(void *argument)
     return NULL;
 }
 
-/* On a loaded machine few calls are made, and it may take a while until one of them is struck. */
+/* On a loaded machine there are few calls, and it may take a while until a fault strikes one. */
 static void
 mix_for(const struct soak *s, unsigned ms)
 {
@@ -354,7 +354,7 @@ mix_for(const struct soak *s, unsigned ms)
     assert_true(now.losses > before.losses);
 }
 
-/* All that can strike a program that is running and has the right PIN. */
+/* All faults that can strike a running program with the right PIN. */
 static void
 mix(struct soak *s, bool stuck_too, unsigned seed, unsigned ms)
 {
@@ -380,7 +380,7 @@ mix(struct soak *s, bool stuck_too, unsigned seed, unsigned ms)
     load_assert_all_sessions(s->token, what);
 }
 
-/* For its share of the time. */
+/* Runs mixtures for this way's share of the time. */
 static void
 soak(size_t way, unsigned ms)
 {

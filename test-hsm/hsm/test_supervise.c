@@ -34,25 +34,25 @@
 
 #define WORKERS    3
 #define EVENTS_MAX 256
-#define LIMIT_S    30 /* a test that takes longer is stuck itself */
-#define STUCK_MS   50 /* the time of an operation that sticks */
-#define PATIENCE_S 100 /* the same where a token is opened */
+#define LIMIT_S    30 /* a slower test is stuck itself */
+#define STUCK_MS   50 /* deadline of an operation that becomes stuck */
+#define PATIENCE_S 100 /* the limit for tests that open a token */
 
-/* What the supervisor told, and what workers leave in memory that all share. */
+/* The supervisor's events, and results of workers in shared memory. */
 static struct hsm_worker_event events[EVENTS_MAX];
 static size_t event_count;
 static struct shared {
-    int runs[HSM_WORKERS_MAX]; /* by index; one worker of an index lives at a time */
+    int runs[HSM_WORKERS_MAX]; /* by index; at most one worker per index runs at a time */
     int alone;
     int hups;
-    atomic_uint opened, refused, logins; /* of workers whose token is lost */
-    unsigned sessions; /* that a worker of two has */
+    atomic_uint opened, refused, logins; /* counts of workers whose token is lost */
+    unsigned sessions; /* of one of two workers */
 } * shared;
 
-/* When it is true of an event the supervisor gets SIGTERM. */
+/* If this returns true for an event, the supervisor receives SIGTERM. */
 static bool (*is_enough)(const struct hsm_worker_event *event);
 static bool is_asked;
-/* Sent to the worker of an event; 0: nothing. */
+/* Signal to send to the worker of an event; 0: none. */
 static int (*signal_for)(const struct hsm_worker_event *event);
 
 static void
@@ -102,7 +102,7 @@ beat(struct hsm_worker *worker)
     nanosleep(&rest, NULL);
 }
 
-/* What a good worker does: it is ready, beats, and ends when it is asked to. */
+/* A well-behaved worker: it becomes ready, sends heartbeats and ends on request. */
 static enum hsm_status
 serve(struct hsm_worker *worker)
 {
@@ -317,7 +317,7 @@ a_token_that_is_away_at_the_start_is_waited_for(void **state)
     assert_int_equal(shared->runs[0], 3);
 }
 
-/* ---- hearts ---- */
+/* ---- heartbeats ---- */
 
 static enum hsm_status
 run_without_beats_once(struct hsm_worker *worker, void *context)
@@ -325,7 +325,7 @@ run_without_beats_once(struct hsm_worker *worker, void *context)
     (void)context;
     if (begin(worker) > 1)
         return serve(worker);
-    signal(SIGTERM, SIG_IGN); /* as a call that never returns would */
+    signal(SIGTERM, SIG_IGN); /* as in a call that never returns */
     hsm_worker_ready(worker);
     for (;;)
         pause();
@@ -345,7 +345,7 @@ one_that_does_not_beat_is_killed_and_replaced(void **state)
 
     (void)state;
     config.workers = 1;
-    config.heartbeat_ms = 1500; /* in which the other one beats on any machine */
+    config.heartbeat_ms = 1500; /* enough for a heartbeat of the other one on any machine */
     is_enough = two_were_ready;
     assert_int_equal(hsm_supervise(&config), HSM_OK);
     assert_int_equal(count_of(HSM_WORKER_STUCK), 1);
@@ -361,7 +361,7 @@ run_never_ready_once(struct hsm_worker *worker, void *context)
     if (begin(worker) > 1)
         return serve(worker);
     for (;;) {
-        hsm_worker_beat(worker); /* says nothing before it is ready */
+        hsm_worker_beat(worker); /* sends nothing before it is ready */
         poll(NULL, 0, 10);
     }
 }
@@ -373,7 +373,7 @@ one_that_is_not_ready_in_time_is_killed_and_replaced(void **state)
 
     (void)state;
     config.workers = 1;
-    config.start_ms = 1500; /* in which the other one is ready on any machine */
+    config.start_ms = 1500; /* enough for the other one to start on any machine */
     is_enough = one_is_ready;
     assert_int_equal(hsm_supervise(&config), HSM_OK);
     assert_int_equal(last_counts()->stuck, 1);
@@ -387,7 +387,7 @@ run_and_never_end(struct hsm_worker *worker, void *context)
     begin(worker);
     signal(SIGTERM, SIG_IGN);
     hsm_worker_ready(worker);
-    while (shared->hups == 0) { /* there are none */
+    while (shared->hups == 0) { /* never true */
         hsm_worker_beat(worker);
         poll(NULL, 0, 10);
     }
@@ -407,7 +407,7 @@ one_that_does_not_stop_is_killed(void **state)
     assert_no_child_is_left();
 }
 
-/* Opening a token takes its time, and is not to be cut short: by nobody. */
+/* Opening a token takes time and must not be interrupted, not even by a SIGTERM. */
 static enum hsm_status
 run_and_start_slowly(struct hsm_worker *worker, void *context)
 {
@@ -416,7 +416,7 @@ run_and_start_slowly(struct hsm_worker *worker, void *context)
     kill(getppid(), SIGTERM);
     for (int i = 0; i < 10; i++)
         poll(NULL, 0, 10);
-    shared->hups++; /* it came so far */
+    shared->hups++; /* reached */
     return serve(worker);
 }
 
@@ -442,7 +442,7 @@ run_and_outlive_the_supervisor(struct hsm_worker *worker, void *context)
         poll(NULL, 0, 10);
     shared->hups++;
     hsm_worker_ready(worker);
-    shared->hups++; /* never */
+    shared->hups++; /* not reached */
     return HSM_OK;
 }
 
@@ -466,7 +466,7 @@ one_that_is_starting_ends_after_its_supervisor(void **state)
     close(fds[1]);
     assert_int_equal(waitpid(supervisor, NULL, 0), supervisor);
     end.fd = fds[0];
-    assert_int_equal(poll(&end, 1, 10000), 1); /* nobody has the other end any more */
+    assert_int_equal(poll(&end, 1, 10000), 1); /* no process has the other end open */
     assert_int_equal(read(fds[0], &octet, 1), 0);
     assert_int_equal(shared->hups, 1);
     close(fds[0]);
@@ -489,7 +489,7 @@ open_with(const char *uri, const char *text, struct hsm_token **out)
     return st;
 }
 
-/* The token is opened as a daemon does it; the PIN is wrong. */
+/* Opens the token as a daemon does, with a wrong PIN. */
 static enum hsm_status
 run_with_wrong_pin(struct hsm_worker *worker, void *context)
 {
@@ -514,7 +514,8 @@ a_pin_that_is_refused_is_tried_once_in_all(void **state)
 
     (void)state;
     config.start_ms =
-        PATIENCE_S * 1000; /* other processes of this host may have the token's lock */
+        /* Other processes of this host may hold the token's lock. */
+        PATIENCE_S * 1000;
     alarm(PATIENCE_S);
     config.context = wrong;
     assert_int_equal(hsm_supervise(&config), HSM_ERR_DENIED);
@@ -529,11 +530,11 @@ a_pin_that_is_refused_is_tried_once_in_all(void **state)
     assert_int_equal(shared->runs[0] + shared->runs[1] + shared->runs[2], 1 + WORKERS);
 }
 
-/* The first worker has the wrong PIN, and each goes on without the token. */
+/* The first worker has the wrong PIN, and each worker continues without the token. */
 static enum hsm_status
 run_without_the_token(struct hsm_worker *worker, void *context)
 {
-    enum hsm_status *results = context; /* shared */
+    enum hsm_status *results = context; /* shared memory */
     struct hsm_token *token = NULL;
     const char *text = hsm_worker_index(worker) == 0 ? "9999" : SOFTHSM_USER_PIN;
 
@@ -564,7 +565,7 @@ a_pin_that_one_worker_was_refused_is_not_tried_by_another(void **state)
     munmap(results, sizeof(*results) * WORKERS);
 }
 
-/* When all have the token open each of them loses it, and its PIN is another one now. */
+/* Once all workers have opened the token, each of them loses it and its PIN is changed. */
 static enum hsm_status
 run_and_lose_the_token(struct hsm_worker *worker, void *context)
 {
@@ -602,10 +603,10 @@ a_pin_that_is_refused_to_all_at_once_is_tried_by_one(void **state)
     alarm(PATIENCE_S);
     assert_int_equal(hsm_supervise(&config), HSM_OK);
     assert_int_equal(shared->refused, WORKERS);
-    assert_int_equal(shared->logins, WORKERS + 1); /* to open it, and to recover it */
+    assert_int_equal(shared->logins, WORKERS + 1); /* all to open it, one to recover it */
 }
 
-/* The first one, when it has lost the token. */
+/* The first worker dies in the login that follows the loss of its token. */
 static enum hsm_status
 run_and_die_in_a_login(struct hsm_worker *worker, void *context)
 {
@@ -651,7 +652,7 @@ one_that_dies_in_a_login_keeps_nobody_from_it(void **state)
     assert_int_equal(last_counts()->failed, 1);
 }
 
-/* The first one beats while calls are stuck in its token. */
+/* The first worker sends heartbeats while calls are stuck in its token. */
 static enum hsm_status
 run_with_calls_stuck_once(struct hsm_worker *worker, void *context)
 {
@@ -723,9 +724,9 @@ one_whose_token_cannot_be_recovered_is_replaced(void **state)
     assert_is_replaced(probes);
 }
 
-#define TOKEN_SESSIONS 12 /* in all */
+#define TOKEN_SESSIONS 12 /* total */
 
-/* Who says how many sessions there are: the token, or the configuration. */
+/* Source of the number of sessions: the token or the configuration. */
 struct limit {
     const char *reported; /* by the module */
     const char *quirks;
@@ -770,7 +771,7 @@ workers_leave_the_sessions_of_one_more_to_a_reload(void **state)
     alarm(PATIENCE_S);
     is_enough = two_were_ready;
     assert_int_equal(hsm_supervise(&config), HSM_OK);
-    assert_int_equal(shared->sessions, TOKEN_SESSIONS / 3 - 1); /* one is the control session */
+    assert_int_equal(shared->sessions, TOKEN_SESSIONS / 3 - 1); /* without the control session */
 }
 
 static void
@@ -868,7 +869,7 @@ static void
 count_hup(int number)
 {
     (void)number;
-    shared->hups++; /* one worker */
+    shared->hups++; /* in one worker */
 }
 
 static enum hsm_status
@@ -924,7 +925,7 @@ run_and_tell_pid(struct hsm_worker *worker, void *context)
     return serve(worker);
 }
 
-/* The end of the pipe that workers write to is open as long as one of them lives. */
+/* The pipe's write end is open as long as a worker lives. */
 static void
 workers_end_with_their_supervisor(void **state)
 {
@@ -960,7 +961,7 @@ assert_told(int fd, const char *wanted)
     char text[256];
     ssize_t n;
 
-    do { /* a watchdog is fed in between */
+    do { /* skip watchdog messages */
         assert_int_equal(poll(&ready, 1, 10000), 1);
         n = recv(fd, text, sizeof(text) - 1, 0);
         assert_true(n > 0);
@@ -1022,7 +1023,7 @@ a_worker_that_never_is_ready_is_not_reported(void **state)
     config.context = &missing;
     assert_int_equal(hsm_supervise(&config), HSM_ERR_NOT_FOUND);
     unsetenv("NOTIFY_SOCKET");
-    assert_told(fd, "STOPPING=1"); /* and not READY=1 before */
+    assert_told(fd, "STOPPING=1"); /* without READY=1 before it */
     close(fd);
 }
 
@@ -1039,7 +1040,7 @@ fresh(void **state)
     return 0;
 }
 
-/* In a process of its own: a supervisor never loads a module. */
+/* Runs in a child: a supervisor never loads a module. */
 static void
 make_token(void)
 {

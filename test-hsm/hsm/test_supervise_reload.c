@@ -29,36 +29,36 @@
 #include "softhsm.h"
 
 #define WORKERS    3
-#define LIMIT_S    30 /* a test that takes longer is stuck itself */
-#define PATIENCE_S 100 /* the same where a token is opened */
+#define LIMIT_S    30 /* a slower test is stuck itself */
+#define PATIENCE_S 100 /* the limit for tests that open a token */
 #define EVENTS     256
 
-/* What a worker does is its configuration. */
+/* A configuration consists of the conduct of its workers. */
 enum conduct {
     GOOD,
     FAILS, /* before it is ready */
-    CRASHES, /* likewise */
+    CRASHES, /* before it is ready */
     IS_REFUSED, /* its PIN */
-    OPENS, /* a token, and serves if it can */
-    OPENS_WITH_A_WRONG_PIN, /* likewise */
-    STAYS, /* is good, but does not leave when another has its place */
-    IS_GOOD_ONCE, /* one worker serves; for another there is no room */
-    IS_GOOD_AT_FIRST, /* the first WORKERS serve; none that is started later */
+    OPENS, /* opens a token, and serves if it can */
+    OPENS_WITH_A_WRONG_PIN, /* opens it with a wrong PIN */
+    STAYS, /* GOOD, but does not leave when it is replaced */
+    IS_GOOD_ONCE, /* one worker serves; a second one finds no resources */
+    IS_GOOD_AT_FIRST, /* the first WORKERS serve, later ones do not */
 };
 
-/* In memory that workers share: who had which configuration, and is there now. */
+/* In shared memory: the workers that ran with each configuration, and those that run now. */
 static struct seen {
     atomic_int runs[8], living[8]; /* by the number of the configuration */
-    atomic_int places[HSM_PLACES]; /* processes that are at each */
-    atomic_int shared_places; /* two at one */
-    atomic_int candidates[8]; /* workers that try a configuration, by its number */
+    atomic_int places[HSM_PLACES]; /* processes at each place */
+    atomic_int shared_places; /* two processes at one place */
+    atomic_int candidates[8]; /* workers that try a configuration, by number */
 } * seen;
 
 static struct {
-    int number, next; /* of the configuration in use, and of the one to come */
+    int number, next; /* the configuration in use, and the next one */
     enum conduct conducts[8]; /* by number */
     enum hsm_status answer; /* to HSM_RELOAD_PREPARE */
-    unsigned workers; /* that the next one wants; 0: as many as there are */
+    unsigned workers; /* requested by the next one; 0: unchanged */
     unsigned reload_ms; /* 0: long */
     unsigned start_ms; /* 0: short */
     int prepared, committed, abandoned;
@@ -167,7 +167,7 @@ reload(void *context, enum hsm_reload_step step, unsigned *workers)
         if (program.workers != 0)
             *workers = program.workers;
         program.next = program.number;
-        program.number = program.prepared; /* the first configuration is 0 */
+        program.number = program.prepared; /* the first configuration is number 0 */
     } else if (step == HSM_RELOAD_COMMIT) {
         program.committed++;
     } else {
@@ -252,7 +252,7 @@ new_workers_take_the_place_of_the_old(void **state)
     assert_int_equal(seen->runs[0], WORKERS);
     assert_int_equal(seen->runs[1], WORKERS);
     assert_int_equal(seen->candidates[0], 0);
-    assert_int_equal(seen->candidates[1], 1); /* the others follow it */
+    assert_int_equal(seen->candidates[1], 1); /* the others start after it */
     assert_int_equal(program.committed, 1);
     assert_int_equal(program.abandoned, 0);
     assert_int_equal(events[event_count - 1].counts.failed, 0);
@@ -260,7 +260,7 @@ new_workers_take_the_place_of_the_old(void **state)
     assert_int_equal(seen->living[0] + seen->living[1], 0);
 }
 
-/* At each moment as many are ready as the smaller configuration has. */
+/* At any time at least as many workers are ready as the smaller configuration has. */
 static void
 count_those_who_serve(const struct hsm_worker_event *event)
 {
@@ -321,7 +321,7 @@ hang_up_twice(const struct hsm_worker_event *event)
     if (count_of(HSM_WORKER_READY) == WORKERS)
         ask(SIGHUP);
     if (count_of(HSM_WORKER_READY) == WORKERS + 1 && hang_ups++ == 0)
-        ask(SIGHUP); /* in the middle of the first reload: afterwards it is done again */
+        ask(SIGHUP); /* during the first reload; a second one follows it */
 }
 
 static void
@@ -371,7 +371,7 @@ a_configuration_that_no_worker_can_use_is_given_up(void **state)
         refusals = 0;
         assert_int_equal(supervise(), HSM_OK);
         assert_int_equal(seen->runs[1], 1); /* tried once */
-        assert_int_equal(seen->runs[0], WORKERS); /* and nobody of the old was replaced */
+        assert_int_equal(seen->runs[0], WORKERS); /* none of the old workers was replaced */
         assert_int_equal(program.committed, 0);
         assert_int_equal(program.abandoned, 1);
         assert_int_equal(events[event_count - 1].counts.failed, 0);
@@ -411,7 +411,7 @@ after_one_that_was_given_up_workers_have_the_old_one(void **state)
     assert_int_equal(seen->runs[1], 1);
 }
 
-/* In a process of its own: a supervisor never loads a module. */
+/* Runs in a child: a supervisor never loads a module. */
 static void
 make_token(void)
 {
@@ -434,7 +434,7 @@ a_pin_that_is_refused_to_a_new_one_is_still_good_in_the_old(void **state)
     make_token();
     program.conducts[0] = OPENS;
     program.conducts[1] = OPENS_WITH_A_WRONG_PIN;
-    program.start_ms = PATIENCE_S * 1000; /* others of this host may have the token's lock */
+    program.start_ms = PATIENCE_S * 1000; /* others may hold the token's lock */
     on_ready = kill_one_of_the_old;
     on_end = end_another_after_the_candidate;
     refusals = 0;
@@ -449,7 +449,7 @@ stop_soon_after_a_refusal(const struct hsm_worker_event *event)
 {
     hang_up_when_all_are_ready(event);
     if (count_of(HSM_WORKER_READY) == WORKERS)
-        assert_int_equal(kill(event->pid, SIGKILL), 0); /* its replacement is ready after it */
+        assert_int_equal(kill(event->pid, SIGKILL), 0); /* the replacement becomes ready later */
     if (count_of(HSM_WORKER_READY) == WORKERS + 1)
         ask(SIGTERM);
 }
@@ -469,8 +469,8 @@ one_that_cannot_be_read_changes_nothing(void **state)
 
 static unsigned thirds; /* workers of the third configuration that became ready */
 
-/* When the second configuration was given up and none of its workers is there any more, a third one
- * is tried; when that has its workers, and the first none, all is over. */
+/* After the second configuration was abandoned and all of its workers have ended, a third one is
+ * tried. The test ends when that has its workers and the first has none. */
 static void
 try_a_third_one(const struct hsm_worker_event *event)
 {
@@ -485,7 +485,7 @@ try_a_third_one(const struct hsm_worker_event *event)
 static void
 without_a_second_worker_the_old_configuration_is_back(void **state)
 {
-    static const enum conduct old_ones[] = {GOOD, IS_GOOD_AT_FIRST}; /* come back, or cannot */
+    static const enum conduct old_ones[] = {GOOD, IS_GOOD_AT_FIRST}; /* can return, or cannot */
 
     (void)state;
     for (size_t i = 0; i < sizeof(old_ones) / sizeof(old_ones[0]); i++) {
@@ -502,7 +502,7 @@ without_a_second_worker_the_old_configuration_is_back(void **state)
         assert_int_equal(supervise(), HSM_OK);
         assert_int_equal(program.abandoned, 1);
         assert_int_equal(program.committed, 1);
-        assert_true(seen->runs[0] > WORKERS); /* started where one had left */
+        assert_true(seen->runs[0] > WORKERS); /* started to replace the ones that had left */
         assert_int_equal(seen->runs[2], WORKERS);
         assert_int_equal(seen->shared_places, 0);
     }
@@ -544,7 +544,7 @@ systemd_is_told_of_a_reload(void **state)
         char text[128] = "";
 
         assert_true(recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT) > 0);
-        text[strlen(wanted[i])] = '\0'; /* a time follows */
+        text[strlen(wanted[i])] = '\0'; /* ignore the time that follows */
         assert_string_equal(text, wanted[i]);
     }
     close(fd);

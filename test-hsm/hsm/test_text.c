@@ -12,12 +12,12 @@
 #include <hsm/text.h>
 
 static const struct {
-    const char *text, *put; /* put NULL: as it is */
+    const char *text, *put; /* put NULL: unchanged */
 } rows[] = {
     {"", NULL},
     {"account 17: \\x9b", NULL},
     {"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x94\x91", NULL},
-    {"\xe2\x80\x8d", NULL}, /* a joiner is part of words */
+    {"\xe2\x80\x8d", NULL}, /* a joiner is allowed in words */
     {"\xe2\x80\xa7", NULL}, /* U+2027, just before the line separator */
     {"\xe2\x81\xa5", NULL},
     {"\xd8\x9b", NULL},

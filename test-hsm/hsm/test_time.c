@@ -22,7 +22,7 @@ a_time_has_a_text_a_day_and_a_stamp(void **state)
         {WHEN, "2026-01-15T12:00:00Z", "2026-01-15", "20260115T120000Z"},
         {951782399, "2000-02-28T23:59:59Z", "2000-02-28", "20000228T235959Z"},
         {253402300799, "9999-12-31T23:59:59Z", "9999-12-31", "99991231T235959Z"},
-        {253402300800, "", "", ""}, /* five digits */
+        {253402300800, "", "", ""}, /* a year of five digits */
         {INT64_MAX, "", "", ""},
     };
 
@@ -39,7 +39,7 @@ a_time_has_a_text_a_day_and_a_stamp(void **state)
     }
 }
 
-/* The examples of RFC 3339 section 5.8 among them. */
+/* Includes the examples of RFC 3339 section 5.8. */
 static void
 a_text_of_rfc_3339_is_a_time(void **state)
 {

@@ -40,7 +40,7 @@ open_with(const char *module, const char *uri, const char *pin, struct hsm_token
     return st;
 }
 
-/* Open and close; only the verdict matters. */
+/* Open and close; only the status matters. */
 static enum hsm_status
 try_open(const char *uri, const char *pin)
 {
@@ -134,7 +134,7 @@ modules_that_are_none_are_refused(void **state)
     assert_null(token);
 }
 
-/* Every octet escaped, as RFC 7512 section 2.3 allows. */
+/* Escape every octet, as RFC 7512 section 2.3 allows. */
 static void
 format_uri(char *out, size_t size, const char *beginning, const char *value)
 {
@@ -255,7 +255,7 @@ a_wrong_pin_is_not_followed_by_another_try(void **state)
     assert_int_equal(try_open("pkcs11:token=latched", "9999"), HSM_ERR_DENIED);
     assert_int_equal(try_open("pkcs11:token=latched", SOFTHSM_USER_PIN), HSM_ERR_DENIED);
     assert_int_equal(try_open("pkcs11:token=by-uri", SOFTHSM_USER_PIN), HSM_OK);
-    hsm_token_forget_refusals(); /* an operator says that it is right now */
+    hsm_token_forget_refusals(); /* an operator has confirmed the PIN */
     assert_int_equal(try_open("pkcs11:token=latched", SOFTHSM_USER_PIN), HSM_OK);
 }
 
@@ -271,11 +271,11 @@ a_wrong_pin_shows_on_the_token(void **state)
     assert_int_equal(hsm_token_list("pkcs11:token=shows", softhsm_module(), &infos, &count),
                      HSM_OK);
     assert_int_equal(count, 1);
-    assert_true(infos[0].user_pin_low); /* one try did reach the token */
+    assert_true(infos[0].user_pin_low); /* one try reached the token */
     free(infos);
 }
 
-/* Lines of the log of pkcs11-spy that begin a call of that name. */
+/* The number of calls of that function in pkcs11-spy's log. */
 static size_t
 calls_in(const char *log_path, const char *name)
 {
@@ -290,7 +290,7 @@ calls_in(const char *log_path, const char *name)
     return count;
 }
 
-/* The module that tells what reaches the one behind it; Debian's package opensc-pkcs11. */
+/* The module that logs calls to the one behind it; Debian's package opensc-pkcs11. */
 static const char *
 spy_module(void)
 {
@@ -305,7 +305,7 @@ spy_module(void)
     return path[0] != '\0' ? path : NULL;
 }
 
-/* In a process of its own, because the spy does not clean up; 0 is good. */
+/* Runs in a child, because the spy does not clean up; returns 0 on success. */
 static int
 spied_on(const char *spy, const char *log_path)
 {
@@ -349,7 +349,7 @@ static void
 several_tokens_are_open_at_once(void **state)
 {
     struct hsm_token *a = softhsm_token("many-a");
-    struct hsm_token *b = softhsm_token("many-b"); /* a slot that came after the first was opened */
+    struct hsm_token *b = softhsm_token("many-b"); /* a slot added after the first was opened */
     uint8_t random[32];
 
     (void)state;
@@ -405,7 +405,7 @@ tokens_are_listed_without_a_pin(void **state)
     assert_int_equal(hsm_token_list(NULL, NULL, &infos, &count), HSM_ERR_USAGE);
 }
 
-/* In the child of a fork(); 0 is good. */
+/* Runs in the child of a fork(); returns 0 on success. */
 static int
 child_of(struct hsm_token *inherited)
 {
@@ -463,7 +463,7 @@ a_child_keeps_to_a_refusal_that_the_parent_saw(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-/* Many starts at once: each in a process of its own, none may meet another's half-written token. */
+/* Several processes start at once; none may see another's half-written token. */
 static void
 processes_start_together(void **state)
 {

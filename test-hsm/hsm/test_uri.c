@@ -13,7 +13,7 @@
 
 #include "data.h"
 
-#define LABEL_32 "12345678901234567890123456789012" /* no token has a longer one */
+#define LABEL_32 "12345678901234567890123456789012" /* the longest label of a token */
 
 static void
 assert_id(const struct hsm_uri *uri, const char *hex)
