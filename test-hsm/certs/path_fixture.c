@@ -1,4 +1,4 @@
-/* path_fixture.c - certificates by name, and the chains that are made of them. */
+/* path_fixture.c - certificates by name, and chains made of them. */
 #include "path_fixture.h"
 
 #include <openssl/rsa.h>
@@ -94,12 +94,12 @@ static const struct peer_ext leaf_both_constraints[] = {
     {"1.3.6.1.5.5.7.1.33", "DER:3009A00730051603726364"},
     END};
 
-/* A key is the name behind the blank; the curve, or RSA and its bits, before it. */
+/* A key is named after the blank; before it stands the curve, or RSA with its bits. */
 static const struct spec {
     const char *name, *cn, *key, *issuer; /* issuer NULL: self-signed */
     const struct peer_ext *exts;
-    const char *tnauthlist; /* "SPC", "NUMBER" or "NUMBER+COUNT", between blanks */
-    int from_days, to_days; /* around DATA_NOW; both 0: a day each */
+    const char *tnauthlist; /* "SPC", "NUMBER" or "NUMBER+COUNT", separated by blanks */
+    int from_days, to_days; /* relative to DATA_NOW; both 0: one day each */
     const char *md;
     long serial;
 } specs[] = {
@@ -160,7 +160,7 @@ static const struct spec {
      .from_days = -30,
      .to_days = -1},
 
-    /* two CAs that have signed each other, and one of them by the root */
+    /* two CAs that signed each other, one of which the root signed as well */
     {.name = "a by b", .cn = "A", .key = "P-256 a", .issuer = "b by a", .exts = ca_exts},
     {.name = "b by a", .cn = "B", .key = "P-256 b", .issuer = "a by root", .exts = ca_exts},
     {.name = "a by root", .cn = "A", .key = "P-256 a", .issuer = "root", .exts = ca_exts},
@@ -170,7 +170,7 @@ static const struct spec {
      .exts = leaf_exts,
      .tnauthlist = "1234"},
 
-    /* a root that renews its key (RFC 4210 section 4.4): four certificates of one name */
+    /* a root that renews its key (RFC 4210 section 4.4): four certificates with one name */
     {.name = "new root", .cn = "ROOT", .key = "P-256 new root", .exts = root_exts},
     {.name = "new by old",
      .cn = "ROOT",
@@ -188,7 +188,7 @@ static const struct spec {
      .issuer = "int of new",
      .exts = leaf_exts,
      .tnauthlist = "1234"},
-    /* the same without key identifiers, so that only signatures tell the keys apart */
+    /* the same without key identifiers, so that only signatures distinguish the keys */
     {.name = "plain root", .cn = "PLAIN", .key = "P-256 plain", .exts = ca_without_ids},
     {.name = "plain new root", .cn = "PLAIN", .key = "P-256 plain 2", .exts = ca_without_ids},
     {.name = "plain new by old",
@@ -202,7 +202,7 @@ static const struct spec {
      .exts = leaf_without_aki,
      .tnauthlist = "1234"},
 
-    /* a long way down */
+    /* a long path */
     {.name = "i1", .cn = "I1", .key = "P-256 i1", .issuer = "root", .exts = ca_exts},
     {.name = "i2", .cn = "I2", .key = "P-256 i2", .issuer = "i1", .exts = ca_exts},
     {.name = "i3", .cn = "I3", .key = "P-256 i3", .issuer = "i2", .exts = ca_exts},
@@ -272,7 +272,7 @@ static const struct spec {
      .tnauthlist = "1234",
      .md = "SHA384"},
 
-    /* what a CA certificate may say about those below */
+    /* constraints of a CA certificate on those below it */
     {.name = "int pathlen 0",
      .cn = "P0",
      .key = "P-256 p0",
@@ -330,7 +330,7 @@ static const struct spec {
      .exts = leaf_exts,
      .tnauthlist = "1234"},
 
-    /* what an end entity may say about itself */
+    /* properties of an end-entity certificate */
     {.name = "leaf for tls",
      .cn = "SHAKEN 1234",
      .issuer = "int",
@@ -574,7 +574,7 @@ entry_of(const char *word)
     return entry;
 }
 
-/* "DER:30..." for an extension. */
+/* "DER:30..." as the value of an extension. */
 static void
 list_text(const char *words, char *out, size_t size)
 {
@@ -745,7 +745,7 @@ path_fixture_free(void)
 #define ANY_CA (CERTS_CA_P384 | CERTS_CA_P521 | CERTS_CA_RSA)
 
 const struct path_case path_cases[] = {
-    /* as it is served */
+    /* order of the served certificates */
     {.what = "leaf first", .served = "leaf,int", .path = "leaf,int,root"},
     {.what = "the root included", .served = "leaf,int,root", .path = "leaf,int,root"},
     {.what = "the root before the intermediate", .served = "leaf,root,int"},
@@ -774,7 +774,7 @@ const struct path_case path_cases[] = {
      .served = "leaf,int by stranger,stranger root",
      .reason = "CN=STRANGER\": self-signed"},
 
-    /* certificates that are missing */
+    /* missing certificates */
     {.what = "no intermediate",
      .served = "leaf",
      .reason = "unable to get local issuer certificate \"CN=INT\""},
@@ -887,7 +887,7 @@ const struct path_case path_cases[] = {
      .openssl = PATH_DIFFERS,
      .gnutls = PATH_DIFFERS},
 
-    /* keys and signatures */
+    /* keys and signature algorithms */
     {.what = "a P-384 CA, P-256 asked for",
      .served = "p384 leaf,p384 int",
      .anchors = "p384 root",
@@ -1093,7 +1093,7 @@ const struct path_case path_cases[] = {
      .served = "delegate under spc,spc ca,int",
      .policy = {.numbers_under_spc = true}},
 
-    /* a list by reference, RFC 9060 section 4.1 */
+    /* TNAuthList by reference, RFC 9060 section 4.1 */
     {.what = "a CA whose list is elsewhere",
      .served = "leaf of list elsewhere,ca of list elsewhere,int",
      .reason = "CN=ELSEWHERE\": TNAuthList: it is elsewhere",

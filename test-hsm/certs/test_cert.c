@@ -13,7 +13,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* The octets of a JSON member in standard base64. */
+/* Decode a JSON member in standard base64. */
 static size_t
 unbase64(const char *text, uint8_t *out, size_t max)
 {
@@ -112,7 +112,7 @@ a_certificate_is_one_der_value_within_its_bound(void **state)
     assert_int_equal(certs_cert_parse_der(more, 0, &cert, &why), HSM_ERR_MALFORMED);
     assert_int_equal(certs_cert_parse_der(more, CERTS_CERT_MAX + 1, &cert, &why),
                      HSM_ERR_MALFORMED);
-    for (size_t at = 0; at < len; at++) { /* every octet that decides the structure */
+    for (size_t at = 0; at < len; at++) { /* every octet of the structure */
         more[at] ^= 0x80;
         if (certs_cert_parse_der(more, len, &cert, &why) == HSM_OK)
             X509_free(cert);
@@ -179,7 +179,7 @@ shown_names_cannot_drive_a_terminal(void **state)
     EVP_PKEY_free(key);
 }
 
-/* Everything that can be asked of a certificate, asked: none of it may fail to return. */
+/* Calls every function that reads a certificate; each must return. */
 static void
 ask_everything(X509 *cert)
 {
@@ -264,7 +264,7 @@ static void
 a_serial_number_in_hex_is_read_as_the_certificate_has_it(void **state)
 {
     static const struct {
-        const char *hex, *octets; /* octets NULL: it is refused */
+        const char *hex, *octets; /* octets NULL: refused */
     } rows[] = {
         {"01", "01"},
         {"00007f", "7f"},

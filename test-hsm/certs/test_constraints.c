@@ -52,7 +52,8 @@ content_is(const struct certs_claim_constraints *content, json_t *wanted)
     assert_int_equal(n, json_array_size(permitted));
 }
 
-/* Made from what was read it has the same octets; what excludes iat is read, but never made. */
+/* Encoding what was read gives the same octets; constraints that exclude iat can be read, but are
+ * never made. */
 static void
 content_makes(enum certs_constraints_form form, const struct certs_constraints *read,
               const uint8_t *der, size_t len)
@@ -110,7 +111,7 @@ each_vector_has_its_verdict_and_is_made_again(void **state)
     json_decref(file);
 }
 
-/* What a hand-written reader could get wrong beyond the vectors. */
+/* Encodings that a hand-written parser could get wrong, in addition to the vectors. */
 static const struct {
     const char *what;
     enum certs_constraints_form form;
@@ -192,7 +193,7 @@ more_than_the_bound_is_refused(void **state)
     free(der);
 }
 
-/* -- making -- */
+/* -- encoding -- */
 
 #define NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define PERMIT(claim, ...)                                                                         \
@@ -265,7 +266,7 @@ constraints_read_well_whatever_they_hold(void **state)
     certs_constraints_free(constraints);
 }
 
-/* -- a PASSporT's claims against them -- */
+/* -- checking a PASSporT's claims -- */
 
 static bool
 json_has(const void *payload, const char *name)
@@ -291,8 +292,8 @@ json_value(const void *payload, const char *name)
 #define BASE "'iat':1443208345,'orig':{'tn':'12155550121'},'dest':{'tn':['12155550131']}"
 
 static const struct {
-    const char *payload; /* JSON with ' for " */
-    const char *broken; /* what the reason names; NULL: kept */
+    const char *payload; /* JSON with ' in place of " */
+    const char *broken; /* the claim named by the reason; NULL: satisfied */
 } checks[] = {
     /* must include rcd; attest is A or B; level is 7 or true; must exclude rph */
     {"{" BASE ",'rcd':{}}", NULL},
@@ -309,7 +310,7 @@ static const struct {
     {"{" BASE ",'rcd':{},'level':false}", "\"level\" has a value"},
     {"{" BASE ",'rcd':{},'rph':null}", "\"rph\" must not be there"},
     {"{" BASE ",'rcd':{},'attest':'A','rph':{}}", "\"rph\" must not be there"},
-    /* beside the names listed: iat, orig, dest */
+    /* in addition to the names listed: iat, orig, dest */
     {"{'orig':{},'dest':{},'rcd':{}}", "\"iat\" must be there"},
     {"{'iat':1,'dest':{},'rcd':{}}", "\"orig\" must be there"},
     {"{'iat':1,'orig':{},'rcd':{}}", "\"dest\" must be there"},
@@ -360,7 +361,7 @@ claims_keep_the_constraints_or_the_reason_names_the_claim(void **state)
     certs_constraints_free(constraints);
 }
 
-/* RFC 9118 section 3: as if the extension were absent, the other two parts of it too. */
+/* RFC 9118 section 3: the whole extension is ignored, including its other two parts. */
 static void
 constraints_that_exclude_what_every_passport_has_are_void(void **state)
 {
@@ -386,7 +387,7 @@ constraints_that_exclude_what_every_passport_has_are_void(void **state)
     json_decref(payload);
 }
 
-/* -- of certificates -- */
+/* -- in certificates -- */
 
 static void
 the_certificate_of_rfc_9118_has_its_constraints(void **state)

@@ -87,7 +87,7 @@ data_crl(const char *name)
     return crl;
 }
 
-/* Any certificate of that issuer and serial number: what a look-up goes by. */
+/* A certificate with that issuer and serial number, which is all that a lookup uses. */
 static X509 *
 cert_named(const X509_NAME *issuer, const uint8_t *serial, size_t len)
 {
@@ -130,7 +130,7 @@ the_vector_reads_alike_as_pem_and_der(void **state)
         assert_string_equal(certs_crl_url(crl), CRL_URL);
         assert_null(certs_crl_signer_cert_url(crl));
         assert_int_equal(certs_crl_verify(crl, by, pa, CRL_URL, DATA_NOW, NULL), HSM_OK);
-        assert_false(certs_crl_has(crl, good)); /* its serial is listed under another issuer */
+        assert_false(certs_crl_has(crl, good)); /* its serial is listed for another issuer */
         assert_true(certs_crl_has(crl, revoked));
         certs_crl_free(crl);
     }
@@ -157,7 +157,7 @@ an_entry_inherits_the_issuer_of_the_one_before(void **state)
     certs_crl_free(crl);
 }
 
-/* "CN=A,O=B,C=C": the name as it is most often encoded. */
+/* "CN=A,O=B,C=C" in the most common encoding. */
 static X509_NAME *
 name_of(const char *text)
 {
@@ -179,7 +179,7 @@ name_of(const char *text)
     return name;
 }
 
-/* Entries of crl.json: what the CRL lists, in its order; an absent issuer is inherited. */
+/* The entries of crl.json in the order of the CRL; an absent issuer is inherited. */
 static void
 each_entry_of_the_vector_is_read(void **state)
 {
@@ -212,7 +212,7 @@ each_entry_of_the_vector_is_read(void **state)
     json_decref(vector);
 }
 
-/* A certificate of the vectors, or any of that issuer and serial. */
+/* A certificate of the vectors, or any certificate with that issuer and serial. */
 static X509 *
 cert_of(const json_t *expected)
 {
@@ -376,7 +376,7 @@ an_empty_crl_is_signed_in_the_token(void **state)
     certs_crl_free(crl);
 }
 
-/* OpenSSL reads each of them, honours certificateIssuer, and finds what we find. */
+/* OpenSSL parses each CRL, honours certificateIssuer, and gives the same result. */
 static void
 agrees_with_openssl(const uint8_t *der, size_t len, const X509_NAME *issuer, const uint8_t *serial,
                     size_t serial_len, int wanted)
@@ -468,7 +468,7 @@ a_large_crl_finds_each_entry_and_no_other(void **state)
     free(entries);
 }
 
-/* -- CRLs of others, rules broken on purpose -- */
+/* -- other parties' CRLs, each breaking a rule -- */
 
 #define IDP_GOOD                                                                                   \
     {                                                                                              \
@@ -645,7 +645,7 @@ each_broken_rule_has_its_refusal(void **state)
     EVP_PKEY_free(key);
 }
 
-/* It is signed by somebody, read, and freed. */
+/* Sign it with any key, parse and free it. */
 static enum hsm_status
 parse_forged(X509_CRL *made, struct certs_crl **out, struct hsm_reason *why)
 {
@@ -663,7 +663,7 @@ parse_forged(X509_CRL *made, struct certs_crl **out, struct hsm_reason *why)
     return st;
 }
 
-/* A CRL of the signer's name with these extensions, and without entries. */
+/* A CRL with the signer's name and these extensions, without entries. */
 static X509_CRL *
 forge_plain(const struct peer_ext *exts)
 {
@@ -679,7 +679,7 @@ forge_plain(const struct peer_ext *exts)
     return made;
 }
 
-/* Unknown ones, of which no two have the same name. */
+/* An unknown extension; no two have the same name. */
 static X509_EXTENSION *
 unknown_ext(size_t i)
 {
@@ -720,7 +720,7 @@ parse_with_extensions(size_t of_crl, size_t of_entry, struct hsm_reason *why)
     return st;
 }
 
-/* Anybody can serve millions: they are counted before each is compared with each. */
+/* A stranger could serve millions of them: they are counted before they are compared pairwise. */
 static void
 a_crl_and_its_entries_have_64_extensions_at_most(void **state)
 {
@@ -766,12 +766,12 @@ static const struct {
     const char *hex;
     bool is_left_out;
 } serials[] = {
-    {"80" OCTETS_19, true}, /* of a zero and 20 octets; it has the issuer for those after it */
+    {"80" OCTETS_19, true}, /* a zero and 20 octets; also names the issuer for those after it */
     {"01", false},          {"7f" OCTETS_19, false}, {"01" OCTETS_19 "00", true},
     {"-02", true},          {"03", false},           {"80", false},
 };
 
-/* RFC 5280 section 4.1.2.2: what breaks it must not keep others from being revoked. */
+/* RFC 5280 section 4.1.2.2: a serial number that violates it must not prevent other revocations. */
 static void
 an_entry_whose_serial_number_no_certificate_may_have_is_left_out(void **state)
 {
@@ -820,7 +820,7 @@ an_entry_whose_serial_number_no_certificate_may_have_is_left_out(void **state)
     certs_crl_free(crl);
 }
 
-/* The same octets, whether they come from the certificate or from its entry. */
+/* The octets are the same, whether taken from the certificate or from its entry. */
 static void
 an_entry_has_the_serial_number_of_its_certificate(void **state)
 {
@@ -875,7 +875,7 @@ a_certificate_that_no_crl_can_have_has_no_entry(void **state)
             "612E6578616D706C652F646F776E6C6F61642F76312F63726C8401FF"                             \
     }
 
-/* RFC 5280 section 6.3.3 (b) (2) (i): one of its names is one of the certificate's. */
+/* RFC 5280 section 6.3.3 (b) (2) (i): one name in common with the certificate is sufficient. */
 static void
 each_url_of_a_distribution_point_counts(void **state)
 {
@@ -908,7 +908,7 @@ each_url_of_a_distribution_point_counts(void **state)
     EVP_PKEY_free(key);
 }
 
-/* The same of the CRL that is asked for: of a signer under an anchor, both with keys in memory. */
+/* The same for the CRL requested. Its signer is under an anchor, both with keys in memory. */
 static void
 a_crl_is_good_for_each_of_its_urls(void **state)
 {
@@ -955,7 +955,7 @@ a_crl_is_good_for_each_of_its_urls(void **state)
     EVP_PKEY_free(key);
 }
 
-/* Of 60 characters in each of so many attributes. */
+/* A name with `attributes` attributes of 60 characters each. */
 static X509_NAME *
 long_name(char c, int attributes)
 {
@@ -971,7 +971,7 @@ long_name(char c, int attributes)
     return name;
 }
 
-#define MANY 25000 /* entries, each with its issuer */
+#define MANY 25000 /* entries, each with an issuer */
 
 static struct certs_crl_entry *
 long_list(const X509_NAME *a, const X509_NAME *b)
@@ -1018,7 +1018,7 @@ a_crl_of_more_than_16_megaoctets_is_made_and_read(void **state)
     X509_NAME_free(b);
 }
 
-/* What nobody would read is not signed either. */
+/* A CRL that readers would refuse is not signed. */
 static void
 a_crl_that_nobody_reads_is_not_made(void **state)
 {
@@ -1041,8 +1041,8 @@ a_crl_that_nobody_reads_is_not_made(void **state)
     X509_NAME_free(b);
 }
 
-/* A CRL of somebody with that number, as DER in hex, at that time; and an entry of serial number 9,
- * if there is something to say of it. */
+/* A CRL with that number (DER in hex) and thisUpdate, and with an entry for serial number 9 if
+ * `entry_ext` is given. */
 static enum hsm_status
 forge_numbered(const char *number, time_t this_update, const struct peer_ext *entry_ext,
                struct certs_crl **out, struct hsm_reason *why)
@@ -1062,7 +1062,7 @@ forge_numbered(const char *number, time_t this_update, const struct peer_ext *en
 
 static const struct {
     const char *before, *after;
-    int later_s; /* of thisUpdate */
+    int later_s; /* seconds added to thisUpdate */
     enum hsm_status wanted;
 } orders[] = {
     {"DER:020105", "DER:020106", 60, HSM_OK},
@@ -1117,13 +1117,13 @@ a_number_of_more_than_64_bits_is_the_largest(void **state)
 }
 
 static const struct {
-    const char *der; /* of the reasonCode extension */
+    const char *der; /* the reasonCode extension */
     int reason;
     const char *text;
 } reasons[] = {
     {"DER:0A0100", 0, "unspecified"},     {"DER:0A0101", 1, "keyCompromise"},
     {"DER:0A0106", 6, "certificateHold"}, {"DER:0A0107", 7, "(7)"},
-    {"DER:0A0108", 8, "removeFromCRL"}, /* of delta CRLs; takes nothing back here */
+    {"DER:0A0108", 8, "removeFromCRL"}, /* for delta CRLs; has no effect here */
     {"DER:0A010A", 10, "aACompromise"},   {"DER:0A010B", -1, "unknown reason"},
     {"DER:0A01FF", -1, "unknown reason"}, {"DER:020101", -1, "unknown reason"},
 };
@@ -1153,7 +1153,7 @@ an_entry_revokes_whatever_its_reason_is(void **state)
     X509_free(cert);
 }
 
-/* directoryName CN=OTHER, as a cRLIssuer */
+/* a cRLIssuer: directoryName CN=OTHER */
 #define OTHER_ISSUER "A212A410300E310C300A06035504030C034F5448"
 
 static const struct {

@@ -1,4 +1,4 @@
-/* test_crl_memory.c - a CRL when memory runs out: never "not revoked". */
+/* test_crl_memory.c - a CRL when memory runs out: the result is never "not revoked". */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,10 +12,10 @@
 #include "peer_cert.h"
 
 #define NEVER           0
-#define ALLOCATIONS_MAX 20000 /* more than any of these functions makes */
+#define ALLOCATIONS_MAX 20000 /* more than any of these functions needs */
 
 static struct {
-    unsigned long count, fails_at; /* from 1; NEVER: none fails */
+    unsigned long count, fails_at; /* from 1; NEVER: none */
 } allocations;
 
 static bool
@@ -98,7 +98,7 @@ a_revoked_certificate_is_not_good_because_memory_is_missing(void **state)
     certs_crl_free(crl);
 }
 
-/* What is parsed finds what it lists, or it is not parsed. */
+/* A CRL that was parsed contains all of its entries. */
 static void
 a_crl_is_read_whole_or_not_at_all(void **state)
 {
@@ -136,7 +136,7 @@ main(void)
         cmocka_unit_test(a_crl_is_read_whole_or_not_at_all),
     };
 
-    /* before OpenSSL has allocated anything: later it refuses */
+    /* OpenSSL refuses this after its first allocation */
     if (CRYPTO_set_mem_functions(allocate, reallocate, release) != 1)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);

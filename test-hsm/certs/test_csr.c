@@ -235,7 +235,7 @@ what_cannot_be_written_is_refused(void **state)
     }
 }
 
-/* -- requests of others, rules broken on purpose -- */
+/* -- other parties' requests, each breaking a rule -- */
 
 #define JWT_ATTEST      "1.3.6.1.5.5.7.1.27", "DER:3016a11430123010160661747465737430060c01410c0142"
 #define ENHANCED_NO_RPH "1.3.6.1.5.5.7.1.33", "DER:300ea20c300a16037270681603737068"
@@ -246,7 +246,7 @@ struct forgery {
     const char *digest;
     struct peer_ext exts[4];
     int values; /* of the extensionRequest; 0: no such attribute */
-    bool flip; /* the last octet of the signature */
+    bool flip; /* change the last octet of the signature */
     enum hsm_status wanted;
 };
 

@@ -18,20 +18,20 @@
 #define A_DAY    86400
 #define PROFILES (CERTS_PROFILE_TLS_CLIENT + 1)
 
-/* One certificate of each profile, made once; tests look at them. */
+/* One certificate of each profile, issued once and read by the tests. */
 static struct hsm_token *token;
 static struct hsm_key *keys[PROFILES];
 static X509 *made[PROFILES];
 static struct certs_tnauthlist *spc_1234;
 static struct certs_tnauthlist *delegated; /* to the delegate CA: SPC 1234 and a range */
-static struct certs_tnauthlist *numbers; /* of the end entities of numbers, inside of it */
+static struct certs_tnauthlist *numbers; /* of the certificates for numbers, within `delegated` */
 static struct certs_constraints *constraints;
-static X509 *next_root; /* self-signed by the key of the cross certificate */
+static X509 *next_root; /* self-signed with the key of the cross certificate */
 
 static const char *const server_dns[] = {"sti-ca.example", "localhost", NULL};
 static const char *const server_ip[] = {"127.0.0.1", "::1", NULL};
 
-/* A request that keeps every rule of its profile; tests break one at a time. */
+/* A request that obeys every rule of its profile; each test breaks one. */
 static struct certs_issue_request
 good_request(enum certs_profile profile)
 {
@@ -124,7 +124,7 @@ make(enum certs_profile profile)
         peer_must(false, why.text);
 }
 
-/* The next root of the CA, which the present one certifies. */
+/* The CA's next root, which the present root certifies. */
 static void
 make_next_root(void)
 {
@@ -209,13 +209,14 @@ ca_down(void **state)
 /* one 12155550199, range 12155550110 x 10 */
 #define NUMBERS_HEX "3023a20d160b3132313535353530313939a1123010160b313231353535353031313002010a"
 
-/* What each profile must have, in order: OID, critical, and the extnValue where it is fixed. */
+/* The extensions required in each profile, in order: OID, critical, and extnValue if it is
+ * fixed. */
 static const struct {
     enum certs_profile profile;
     struct {
         const char *oid;
         int critical;
-        const char *value_hex; /* NULL: looked at elsewhere */
+        const char *value_hex; /* NULL: checked elsewhere */
     } exts[10];
 } expected[] = {
     {CERTS_PROFILE_STI_ROOT,
@@ -349,7 +350,8 @@ every_certificate_is_x509_v3_ecdsa_with_sha256(void **state)
     }
 }
 
-/* The subjectPublicKey's content is the point: SHA-1 of it is the identifier (RFC 5280 4.2.1.2). */
+/* The content of subjectPublicKey is the point; the identifier is its SHA-1 (RFC 5280 section
+ * 4.2.1.2). */
 static void
 key_identifiers_are_sha1_of_the_public_key(void **state)
 {
@@ -404,7 +406,7 @@ names_are_encoded_in_order_and_in_their_types(void **state)
     X509_free(cert);
 }
 
-/* cRLIssuer has the octets of the CRL signer's subject, whatever order and types it has there. */
+/* cRLIssuer is encoded as the CRL signer's subject, whatever its order and string types. */
 static void
 the_crl_issuer_is_encoded_as_the_signer_encodes_itself(void **state)
 {
@@ -515,7 +517,7 @@ write_cert(char *path, size_t size, const char *name, const X509 *cert)
     free(pem);
 }
 
-/* The openssl program's verdict on chains that this floor made. */
+/* The verdict of the openssl program on chains issued here. */
 static bool
 openssl_verifies(enum certs_profile root, enum certs_profile intermediate, enum certs_profile leaf,
                  const char *options)
@@ -584,7 +586,7 @@ our_own_path_validation_accepts_them_too(void **state)
     certs_chain_free(anchors);
 }
 
-/* A key pair may come with its point compressed: the certificate's is uncompressed. */
+/* A key pair may have a compressed point; the certificate's is uncompressed. */
 static void
 a_compressed_subject_key_is_written_uncompressed(void **state)
 {
@@ -605,7 +607,7 @@ a_compressed_subject_key_is_written_uncompressed(void **state)
 
 typedef void break_rule(struct certs_issue_request *request);
 
-static struct certs_tnauthlist *broken_list; /* of the case in hand */
+static struct certs_tnauthlist *broken_list; /* of the current case */
 static EVP_PKEY *p384;
 
 static void
@@ -1107,7 +1109,7 @@ each_broken_rule_is_refused(void **state)
     EVP_PKEY_free(p384);
 }
 
-/* Another country has another policy; ATIS-1000080 is the same. */
+/* The policy of another country applies; ATIS-1000080 remains the same. */
 static void
 the_rules_of_the_united_states_bind_no_certificate_under_the_french_policy(void **state)
 {
@@ -1154,7 +1156,7 @@ only_a_ca_issues_and_only_a_root_signs_itself(void **state)
     assert_null(cert);
 }
 
-/* Issuing certificates that others made: with a path length, and without a key identifier. */
+/* Issuing certificates made by others, with a path length and without a key identifier. */
 static void
 an_issuing_certificate_is_held_to_its_own_limits(void **state)
 {
@@ -1197,7 +1199,7 @@ an_issuing_certificate_is_held_to_its_own_limits(void **state)
 
 /* -- RFC 9060 -- */
 
-/* Issued by the delegate CA, whatever the profile. */
+/* Issue with the delegate CA, in any profile. */
 static enum hsm_status
 delegate(const struct certs_issue_request *request, struct hsm_reason *why)
 {
@@ -1215,9 +1217,9 @@ a_delegate_ca_hands_on_what_it_has(void **state)
     struct hsm_reason why = {0};
 
     (void)state;
-    request.tnauthlist = delegated; /* all of it */
+    request.tnauthlist = delegated; /* the whole of it */
     assert_int_equal(delegate(&request, &why), HSM_OK);
-    request = good_request(DCA); /* to another CA too */
+    request = good_request(DCA); /* also for another CA */
     assert_int_equal(delegate(&request, &why), HSM_OK);
     request = good_request(TN);
     assert_int_equal(delegate(&request, &why), HSM_OK);
@@ -1274,9 +1276,9 @@ a_delegates_issuer_is_a_delegate_ca(void **state)
 }
 
 static const struct {
-    struct peer_ext list; /* what the issuer has of one */
+    struct peer_ext list; /* the issuer's TNAuthList extension */
     enum certs_profile profile;
-    const char *reason; /* NULL: it is issued */
+    const char *reason; /* NULL: issued */
 } unreadable_lists[] = {
     {{"1.3.6.1.5.5.7.1.26", "DER:3000"}, DEE, "TNAuthList: no entry"},
     {{"authorityInfoAccess", "1.3.6.1.5.5.7.48.14;URI:https://sp.example/numbers"},
@@ -1288,7 +1290,7 @@ static const struct {
     {{"authorityInfoAccess", "caIssuers;URI:http://ca.example/root.crt"}, TN, NULL},
 };
 
-/* RFC 9060 section 4.1: by reference it limits as by value. */
+/* RFC 9060 section 4.1: a list by reference limits in the same way as one by value. */
 static void
 an_issuer_whose_list_cannot_be_read_issues_nothing(void **state)
 {
@@ -1323,7 +1325,7 @@ an_issuer_whose_list_cannot_be_read_issues_nothing(void **state)
     EVP_PKEY_free(peer);
 }
 
-/* RFC 8226 section 10.1: the access method, then the URL; and no list in the certificate. */
+/* RFC 8226 section 10.1: the access method and the URL; the certificate itself has no list. */
 static void
 a_list_by_reference_is_an_access_description(void **state)
 {
@@ -1354,7 +1356,7 @@ a_list_by_reference_is_an_access_description(void **state)
     X509_free(cert);
 }
 
-/* A delegate's may have a policy and a CRL, as those of the STI-CA must. */
+/* A delegate's certificates may have a policy and a CRL; those of the STI-CA must. */
 static void
 policy_and_crl_are_there_where_they_may_be(void **state)
 {
@@ -1393,7 +1395,7 @@ a_cross_certificate_stands_for_the_root_it_certifies(void **state)
     assert_true(hsm_key_matches(keys[X], certs_cert_public(cross)));
 }
 
-/* A root of the old name with a new key, each certified by the other: RFC 4210 appendix D.3. */
+/* A root with the old name and a new key; each certifies the other (RFC 4210 appendix D.3). */
 static void
 roots_of_the_same_name_certify_each_other(void **state)
 {
@@ -1430,7 +1432,7 @@ a_root_whose_own_signature_is_broken_is_not_certified(void **state)
 
     (void)state;
     assert_int_equal(certs_cert_der(next_root, &der, &len), HSM_OK);
-    der[len - 1] ^= 1; /* of the signature */
+    der[len - 1] ^= 1; /* in the signature */
     assert_int_equal(certs_cert_parse_der(der, len, &broken, NULL), HSM_OK);
     request.subject_cert = broken;
     assert_int_equal(issue(&request, &cert, &why), HSM_ERR_USAGE);

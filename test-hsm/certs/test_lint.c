@@ -36,7 +36,7 @@ has(const struct certs_lint *found, const char *id)
     return false;
 }
 
-/* The text of show or of JSON; free() it. */
+/* The output as text or JSON; free() it. */
 static char *
 printed(const struct certs_lint *found, const char *file, bool json)
 {
@@ -84,7 +84,7 @@ the_day_and_the_sources_choose_the_rules(void **state)
     struct certs_lint *found = lint(cert, NULL);
 
     (void)state;
-    assert_int_equal(certs_lint_date(found), 20250101); /* its notBefore */
+    assert_int_equal(certs_lint_date(found), 20250101); /* the certificate's notBefore */
     assert_true(has(found, "ee.tnauthlist"));
     assert_true(has(found, "ee.certificate-policies.shaken"));
     certs_lint_free(found);
@@ -124,7 +124,7 @@ the_issuing_certificate_is_compared_where_it_is_known(void **state)
     X509_free(cert);
 }
 
-/* What a CA does before it signs: nothing in the certificate tells its role yet. */
+/* A CA lints before it signs, so the certificate does not show its role yet. */
 static void
 a_certificate_that_is_not_signed_can_be_judged(void **state)
 {
@@ -216,7 +216,7 @@ shown_names_cannot_drive_a_terminal(void **state)
     EVP_PKEY_free(key);
 }
 
-/* Every octet of a certificate, changed: what OpenSSL still reads is judged and printed. */
+/* Change every octet of a certificate: whatever OpenSSL still parses is judged and printed. */
 static void
 whatever_openssl_reads_is_judged(void **state)
 {
@@ -248,7 +248,7 @@ whatever_openssl_reads_is_judged(void **state)
     free(der);
 }
 
-/* Run sti-cert with these words; *output: what it said, free() it. */
+/* Run sti-cert with these words; *output receives its output: free() it. */
 static int
 run(const char *words, char **output)
 {
@@ -343,8 +343,7 @@ the_program_prints_one_json_array(void **state)
     free(output);
 }
 
-/* docs/PROFILE.md has a row for each rule, with the severity, the day and the roles of the table.
- */
+/* docs/PROFILE.md has a row for each rule, with its severity, date and roles. */
 static void
 the_profile_is_documented(void **state)
 {

@@ -21,21 +21,21 @@
 #include "data.h"
 
 #define NAMES_MAX 80
-#define LINE_SIZE 65536 /* octets of a line of the sample */
+#define LINE_SIZE 65536 /* octets of a line in the sample */
 
 #define MATERIAL "interop/shaken-certificates/"
 
-/* One line of the table: a rule of theirs, with a result that it can have, and ours. */
+/* One line of the table: a rule of the other lint with a possible result, and our rule. */
 struct name {
     char theirs[64];
-    char result[8]; /* "error", "warn"; "-": it cannot be broken */
-    const struct certs_lint_rule *ours; /* NULL where it cannot be broken */
+    char result[8]; /* "error", "warn"; "-": it cannot be violated */
+    const struct certs_lint_rule *ours; /* NULL if it cannot be violated */
 };
 
 static struct name names[NAMES_MAX];
 static size_t name_count;
 
-/* What was found, as bits of `names`. */
+/* Findings, as flags for `names`. */
 struct found {
     bool by[NAMES_MAX];
 };
@@ -199,7 +199,7 @@ cert_of_pem(const char *path)
     return cert;
 }
 
-/* "FILE<tab>rule,rule": the rules of theirs that are broken, without the result. */
+/* "FILE<tab>rule,rule": the other lint's violated rules, without the result. */
 static bool
 is_defect_agreed(char *line, const char *directory)
 {
@@ -251,8 +251,7 @@ certificates_with_single_defects_have_the_same_findings(void **state)
     assert_int_equal(agreed, all);
 }
 
-/* "| name | requirement | citation | notBefore >= |": the table has all of them, with their days.
- */
+/* "| name | requirement | citation | notBefore >= |": every rule is in the table, with its date. */
 static void
 all_rules_of_the_other_lint_are_mapped(void **state)
 {

@@ -40,34 +40,34 @@
 
 #define TNAUTHLIST "1.3.6.1.5.5.7.1.26"
 
-/* DER of CRLDistributionPoints, in parts: a point with the URL http://pa.example/crl ... */
+/* DER of CRLDistributionPoints, in parts: a point with the URL http://pa.example/crl */
 #define URL_POINT "A019A0178615687474703A2F2F70612E6578616D706C652F63726C"
-/* ... and a cRLIssuer C=US, CN=STI-PA CRL */
+/* and a cRLIssuer C=US, CN=STI-PA CRL */
 #define CRL_ISSUER                                                                                 \
     "A226A4243022310B30090603550406130255533113301106035504030C0A5354492D50412043524C"
 
 struct attribute {
     int nid;
-    int type; /* V_ASN1_...; 0: as OpenSSL chooses */
+    int type; /* V_ASN1_...; 0: chosen by OpenSSL */
     const char *value;
-    int set; /* -1: in one set with the attribute before */
+    int set; /* -1: in the same set as the previous attribute */
 };
 
-/* What a certificate is made of. */
+/* The contents of a certificate. */
 struct spec {
     enum certs_lint_role role;
-    bool tell_role; /* to the lint; else the certificate says it */
+    bool tell_role; /* pass the role to the lint; otherwise the certificate shows it */
     long version; /* as encoded: 2 is v3 */
     const char *serial; /* hex */
-    struct attribute subject[ATTRIBUTES_MAX]; /* nid 0 ends it */
-    const char *issuer_cn; /* another issuer than the one whose key signs; NULL: that one */
+    struct attribute subject[ATTRIBUTES_MAX]; /* terminated by nid 0 */
+    const char *issuer_cn; /* another issuer name than the signer's; NULL: the signer's */
     time_t not_before, not_after;
     const char *not_before_text; /* GeneralizedTime; NULL: not_before */
     EVP_PKEY *key;
-    EVP_PKEY *signer; /* NULL: that of the issuer */
+    EVP_PKEY *signer; /* NULL: the issuer's key */
     const EVP_MD *digest;
-    struct peer_ext exts[EXTS_MAX]; /* oid NULL ends it */
-    void (*after)(X509 **cert); /* what OpenSSL does not make */
+    struct peer_ext exts[EXTS_MAX]; /* terminated by a NULL oid */
+    void (*after)(X509 **cert); /* a change that OpenSSL's API does not support */
 };
 
 typedef void change(struct spec *spec);
@@ -75,7 +75,7 @@ typedef void change(struct spec *spec);
 static EVP_PKEY *root_key, *ca_key, *ee_key, *p384_key, *p521_key, *rsa_key;
 static X509 *root_cert, *ca_cert;
 
-/* ---- a certificate that keeps every rule ---- */
+/* ---- a certificate that obeys every rule ---- */
 
 static struct spec
 good_spec(enum certs_lint_role role)
@@ -190,7 +190,7 @@ make(const struct spec *spec)
     return cert;
 }
 
-/* ---- what is changed ---- */
+/* ---- changes ---- */
 
 static void
 set_ext(struct spec *spec, const char *oid, const char *value)
@@ -263,7 +263,7 @@ drop_name(struct spec *spec, int nid)
     spec->subject[kept].nid = 0;
 }
 
-/* The certificate's octets with `from` replaced by `to` (hex, as long), read again. */
+/* Replace the octets `from` by `to`, of the same length, and parse the result. */
 static void
 replace_octets(X509 **cert, const uint8_t *from, const uint8_t *to, size_t len)
 {
@@ -285,7 +285,7 @@ replace_octets(X509 **cert, const uint8_t *from, const uint8_t *to, size_t len)
     OPENSSL_free(der);
 }
 
-/* All changes are named after what they make of the certificate. */
+/* Changes are named after their result. */
 #define CHANGE(name) static void name(struct spec *spec)
 
 CHANGE(version_2)
@@ -377,7 +377,7 @@ CHANGE(key_rsa)
     spec->key = rsa_key;
 }
 
-/* ecdsa-with-SHA256 becomes ecdsa-with-SHA384 where the signature is; the first one stays. */
+/* The outer algorithm becomes ecdsa-with-SHA384; the one in the TBSCertificate stays. */
 static void
 change_outer_algorithm(X509 **cert)
 {
@@ -408,7 +408,7 @@ CHANGE(of_another_issuer)
     spec->issuer_cn = "Another";
 }
 
-/* Issuer and subject the same, signed by its own key. */
+/* Make issuer and subject equal, and sign with the subject's key. */
 static void
 sign_itself(X509 **cert)
 {
@@ -428,7 +428,7 @@ CHANGE(generalized_time)
 
 CHANGE(generalized_time_of_2050)
 {
-    spec->not_after = 2556144000; /* 2051-01-01, for which OpenSSL takes GeneralizedTime */
+    spec->not_after = 2556144000; /* 2051-01-01, for which OpenSSL uses GeneralizedTime */
 }
 
 CHANGE(ends_before_it_begins)
@@ -441,7 +441,7 @@ CHANGE(a_second_of_validity)
     spec->not_after = spec->not_before;
 }
 
-/* subjectUniqueID [2] behind the public key, before the extensions [3]. */
+/* Insert subjectUniqueID [2] after the public key, before the extensions [3]. */
 static void
 add_unique_identifier(X509 **cert)
 {
@@ -460,8 +460,8 @@ add_unique_identifier(X509 **cert)
     memcpy(grown + end, id, sizeof(id));
     memcpy(grown + end + sizeof(id), der + end, (size_t)len - end);
     peer_must(der[1] == 0x82 && der[5] == 0x82, "lengths of two octets");
-    grown[3] = (uint8_t)(grown[3] + sizeof(id)); /* of the Certificate */
-    grown[7] = (uint8_t)(grown[7] + sizeof(id)); /* of the TBSCertificate */
+    grown[3] = (uint8_t)(grown[3] + sizeof(id)); /* Certificate */
+    grown[7] = (uint8_t)(grown[7] + sizeof(id)); /* TBSCertificate */
     peer_must(grown[3] >= sizeof(id) && grown[7] >= sizeof(id), "no carry");
     X509_free(*cert);
     *cert = d2i_X509(NULL, &at, len + (int)sizeof(id));
@@ -475,7 +475,7 @@ CHANGE(with_a_unique_identifier)
     spec->after = add_unique_identifier;
 }
 
-/* y of the point, so that it is on the curve no more. */
+/* Change y of the point, so that it is no longer on the curve. */
 static void
 spoil_point(X509 **cert)
 {
@@ -615,7 +615,7 @@ CHANGE(in_2021_of_another_policy)
     set_ext(spec, "certificatePolicies", OF_OTHERS);
 }
 
-/* Under CP 1.3 a serialNumber goes with the CN, at the end. */
+/* Under CP 1.3, serialNumber accompanies the CN, at the end. */
 CHANGE(of_cp_1_3)
 {
     set_ext(spec, "certificatePolicies", CP_1_3);
@@ -932,8 +932,8 @@ CHANGE(tnauthlist_with_octets_inside)
 static const struct {
     const char *id;
     enum certs_lint_role role;
-    change *keeps; /* NULL: the certificate that keeps every rule */
-    change *breaks; /* on top of that */
+    change *keeps; /* NULL: no change */
+    change *breaks; /* applied after `keeps` */
 } cases[] = {
     {"ca.version", INTERMEDIATE, NULL, version_2},
     {"ee.version", EE, NULL, version_2},
@@ -1200,7 +1200,7 @@ rules_are_named_once_and_are_in_force_some_day(void **state)
     }
 }
 
-/* The last day of a rule's grace and the first of its force, for end entities and for CAs. */
+/* The last day before a rule takes effect and the first day after it, for end entities and CAs. */
 static void
 a_rule_begins_on_its_day(void **state)
 {

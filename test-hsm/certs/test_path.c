@@ -7,7 +7,7 @@
 
 #include "path_fixture.h"
 
-/* "leaf,int,root" */
+/* `names` as in "leaf,int,root". */
 static bool
 is_path(const struct certs_path *path, const char *names)
 {
@@ -69,7 +69,7 @@ good_path(const char *served, const struct certs_path_policy *policy)
     if (certs_path_verify(chain, &(struct certs_trust){.anchors = anchors}, policy, DATA_NOW, &path,
                           &why) != HSM_OK)
         fail_msg("%s: %s", served, why.text);
-    certs_chain_free(anchors); /* a path stays what it is without what it was made from */
+    certs_chain_free(anchors); /* a path does not depend on the chains it was made from */
     certs_chain_free(chain);
     return path;
 }
@@ -121,7 +121,7 @@ a_path_lives_as_long_as_its_last_owner(void **state)
     certs_path_free(NULL);
 }
 
-/* Its caller goes on with the first certificate: no other may be the one that was judged. */
+/* The caller uses the first certificate, so no other one may be judged. */
 static void
 the_simple_entry_judges_the_first_certificate_alone(void **state)
 {
@@ -145,7 +145,7 @@ the_simple_entry_judges_the_first_certificate_alone(void **state)
     certs_chain_free(anchors);
 }
 
-/* Served by a stranger: 7 CAs of one name and no key identifiers, in a store of as many. */
+/* A stranger serves 7 CAs with one name and without key identifiers; the store has as many. */
 static void
 certificates_of_one_name_are_tried_within_bounds(void **state)
 {
@@ -189,7 +189,7 @@ certificates_of_one_name_are_tried_within_bounds(void **state)
         "keyUsage", "critical,digitalSignature"                                                    \
     }
 
-/* What is said of a certificate below "int", or of one that claims to be. */
+/* The verdict on a certificate that claims to be issued by "int". */
 static enum hsm_status
 judge_leaf(X509 *leaf, const char *above, struct hsm_reason *why)
 {
@@ -207,7 +207,7 @@ judge_leaf(X509 *leaf, const char *above, struct hsm_reason *why)
     return st;
 }
 
-/* Lists are as long as a stranger makes them: who signed them is asked first. */
+/* A stranger can send lists of any length, so the signature on them is verified first. */
 static void
 signatures_are_verified_before_rights_are_compared(void **state)
 {
@@ -226,7 +226,7 @@ signatures_are_verified_before_rights_are_compared(void **state)
     X509_free(leaf);
 }
 
-/* With so many extensions that no two have the same name. */
+/* A leaf with `count` extensions; no two have the same name. */
 static X509 *
 leaf_of_extensions(size_t count)
 {
@@ -263,17 +263,17 @@ a_certificate_has_64_extensions_at_most(void **state)
 }
 
 static const struct {
-    const char *hex; /* the number */
-    const char *reason; /* NULL: good */
+    const char *hex; /* the serial number */
+    const char *reason; /* NULL: valid */
 } serials[] = {
     {"00", NULL},
     {"80", NULL},
     {"7fffffffffffffffffffffffffffffffffffffff", NULL},
-    {"8000000000000000000000000000000000000000", "more than 20 octets"}, /* a zero before it */
+    {"8000000000000000000000000000000000000000", "more than 20 octets"}, /* with a leading zero */
     {"010000000000000000000000000000000000000000", "more than 20 octets"},
 };
 
-/* No CRL could have it: RFC 5280 section 4.1.2.2. */
+/* No CRL could list it: RFC 5280 section 4.1.2.2. */
 static void
 a_serial_number_has_20_octets_at_most(void **state)
 {

@@ -24,9 +24,9 @@ extern char **environ;
 static char directory[] = "/tmp/sti-agree.XXXXXX";
 static bool has_openssl, has_certtool;
 
-/* -- the others -------------------------------------------------------------------------------- */
+/* -- the other implementations ----------------------------------------------------------------- */
 
-/* Exit status; what it says goes to /dev/null. */
+/* Returns the exit status; the output is discarded. */
 static int
 run(const char *const argv[])
 {
@@ -66,7 +66,7 @@ write_chain(const struct certs_chain *chain, const char *name)
     peer_must(certs_chain_write(chain, in_directory(name, path)) == HSM_OK, name);
 }
 
-/* What is asked of each: an end entity, and what may lie between it and the anchors. */
+/* The input for each: an end entity, and possible certificates between it and the anchors. */
 struct question {
     struct certs_chain *leaf, *others, *anchors;
     time_t now;
@@ -99,7 +99,7 @@ openssl_trusts(const struct question *question)
     return run(argv) == 0;
 }
 
-/* It has no option for the time, so the clock that it sees is set. */
+/* certtool has no option for the time, so its clock is set. */
 static bool
 gnutls_trusts(const struct question *question)
 {
@@ -122,7 +122,7 @@ gnutls_trusts(const struct question *question)
 
 /* -- the chains of test_path.c ----------------------------------------------------------------- */
 
-/* The certificate that ours would judge, and the rest. */
+/* The certificate that ours judges, and the rest. */
 static struct question
 question_of(const struct path_case *item)
 {
@@ -190,9 +190,9 @@ others_come_to_our_verdict_on_every_chain(void **state)
 
 /* -- production certificates ------------------------------------------------------------------- */
 
-/* What ours says no to and others cannot know: a reason for each. */
+/* Our refusals that the others do not share, with the reason. */
 static const struct {
-    const char *reason; /* part of ours */
+    const char *reason; /* part of our reason */
     const char *why;
 } ours_alone[] = {
     {"no TNAuthList", "not a SHAKEN certificate"},
@@ -204,7 +204,7 @@ struct tally {
     size_t asked, good, explained, wrong;
 };
 
-/* The intermediates that lead from the leaf upwards, by name: the others are not told more. */
+/* The intermediates above the leaf, selected by name; the others receive no more than these. */
 static void
 add_issuers(struct certs_chain *to, const struct certs_chain *from, X509 *cert, int depth)
 {
@@ -247,8 +247,8 @@ count_real(struct tally *tally, X509 *cert, const char *who, bool ours, bool the
     tally->wrong++;
 }
 
-/* GnuTLS takes the first certificate of an issuer's name and never another: so it is shown the one
- * that ours took. */
+/* GnuTLS tries only the first certificate with the issuer's name, so it receives the one that ours
+ * chose. */
 static bool
 gnutls_trusts_path(const struct question *question, const struct certs_path *path)
 {
@@ -297,7 +297,7 @@ ask_all(struct question *question, const struct certs_chain *intermediates, stru
     certs_path_free(path);
 }
 
-/* In the middle of its life: in the sample most have ended. */
+/* Judged in the middle of its validity, because most certificates in the sample have expired. */
 static void
 ask_about(X509 *cert, const struct certs_chain *roots, const struct certs_chain *intermediates,
           struct tally *tally)
@@ -315,7 +315,7 @@ ask_about(X509 *cert, const struct certs_chain *roots, const struct certs_chain 
     question_release(&question);
 }
 
-/* The base64 of the member "der" of a line of the sample. */
+/* The certificate in the base64 member "der" of a line of the sample. */
 static X509 *
 cert_of_line(const char *line)
 {
@@ -388,7 +388,7 @@ others_come_to_our_verdict_on_production_certificates(void **state)
     certs_chain_free(roots);
 }
 
-/* -- the explanation --------------------------------------------------------------------------- */
+/* -- docs/PATHS.md ----------------------------------------------------------------------------- */
 
 static void
 each_difference_is_explained(void **state)

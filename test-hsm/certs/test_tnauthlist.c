@@ -37,7 +37,7 @@ entry_is(const struct certs_tn_entry *entry, json_t *wanted)
     }
 }
 
-/* Decoded as the vector says, and encoded again from the entries to the same octets. */
+/* Decoded as in the vector, and encoded from the entries to the same octets. */
 static void
 round_trip_is(const struct certs_tnauthlist *list, json_t *wanted, const uint8_t *der, size_t len)
 {
@@ -95,7 +95,7 @@ each_vector_has_its_verdict(void **state)
     json_decref(file);
 }
 
-/* What a hand-written reader could get wrong beyond the vectors. */
+/* Encodings that a hand-written parser could get wrong, in addition to the vectors. */
 static const struct {
     const char *what, *der_hex;
 } malformed[] = {
@@ -343,7 +343,7 @@ static const struct {
     struct certs_tn_entry parent[3], child[3];
     enum certs_scope wanted;
 } scopes[] = {
-    /* numbers and ranges of the parent that touch or overlap count together */
+    /* adjacent and overlapping numbers and ranges of the parent are combined */
     {{RANGE("100", 50), RANGE("150", 50)}, {RANGE("120", 60)}, CERTS_SCOPE_INSIDE},
     {{RANGE("150", 50), RANGE("100", 60)}, {RANGE("100", 100)}, CERTS_SCOPE_INSIDE},
     {{RANGE("150", 50), RANGE("100", 50)}, {RANGE("100", 101)}, CERTS_SCOPE_OUTSIDE},
@@ -358,15 +358,15 @@ static const struct {
     {{RANGE("100", 10)}, {ONE("099")}, CERTS_SCOPE_OUTSIDE},
     {{RANGE("100", 10)}, {RANGE("099", 2)}, CERTS_SCOPE_OUTSIDE},
     {{ONE("100")}, {RANGE("100", 2)}, CERTS_SCOPE_OUTSIDE},
-    /* another length is another number */
+    /* numbers of different lengths differ */
     {{RANGE("0100", 100)}, {ONE("150")}, CERTS_SCOPE_OUTSIDE},
     {{RANGE("100", 100)}, {ONE("0150")}, CERTS_SCOPE_OUTSIDE},
     {{RANGE("10", 80), RANGE("100", 100)}, {ONE("150")}, CERTS_SCOPE_INSIDE},
-    /* # and * are in no range */
+    /* # and * are not in any range */
     {{ONE("*12")}, {ONE("*12")}, CERTS_SCOPE_INSIDE},
     {{ONE("*12"), ONE("#12")}, {ONE("*13")}, CERTS_SCOPE_OUTSIDE},
     {{RANGE("100", 800)}, {ONE("1#2")}, CERTS_SCOPE_OUTSIDE},
-    /* every entry counts, and an SPC is no number */
+    /* all entries count, and an SPC is not a number */
     {{SPC("1234"), SPC("5678")}, {SPC("5678"), SPC("1234")}, CERTS_SCOPE_INSIDE},
     {{SPC("1234")}, {SPC("1234"), SPC("5678")}, CERTS_SCOPE_OUTSIDE},
     {{SPC("709J")}, {SPC("709j")}, CERTS_SCOPE_OUTSIDE},
@@ -438,7 +438,7 @@ a_number_is_in_a_list_by_itself_or_inside_a_range(void **state)
 
 #define MANY 12000 /* SPCs that fit into CERTS_TNAUTHLIST_MAX */
 
-/* Lists that a stranger makes to be compared: 12,000 times 12,000 pairs would take seconds. */
+/* A stranger can send such lists: comparing 12,000 times 12,000 pairs would take seconds. */
 static void
 the_scope_of_long_lists_takes_no_look_at_each_pair(void **state)
 {
@@ -461,7 +461,7 @@ the_scope_of_long_lists_takes_no_look_at_each_pair(void **state)
     assert_int_equal(certs_tnauthlist_new(entries, MANY, &beyond, NULL), HSM_OK);
     start = clock();
     assert_int_equal(certs_tnauthlist_scope(parent, child), CERTS_SCOPE_INSIDE);
-    assert_true(clock() - start < CLOCKS_PER_SEC / 4); /* processor time; 1 % of it is needed */
+    assert_true(clock() - start < CLOCKS_PER_SEC / 4); /* processor time; 1 % is enough */
     assert_int_equal(certs_tnauthlist_scope(parent, beyond), CERTS_SCOPE_OUTSIDE);
     certs_tnauthlist_free(parent);
     certs_tnauthlist_free(child);

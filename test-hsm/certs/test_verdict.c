@@ -14,7 +14,7 @@
 #define A_DAY   86400
 #define LEAVES  400
 #define THREADS 8
-#define ASKED   2000 /* by each thread */
+#define ASKED   2000 /* number of checks by each thread */
 
 static struct certs_verdicts *verdicts;
 static struct certs_chain *anchors;
@@ -47,7 +47,7 @@ count(void)
     return counted;
 }
 
-/* What is said of a chain; `why` holds the reason. */
+/* The verdict on a chain; `why` holds the reason. */
 static enum hsm_status
 ask(const char *names, time_t now, struct hsm_reason *why)
 {
@@ -58,7 +58,7 @@ ask(const char *names, time_t now, struct hsm_reason *why)
     return st;
 }
 
-/* True if it was said from memory. */
+/* Checks the verdict; returns true if it came from the cache. */
 static bool
 was_kept(const char *names, time_t now, enum hsm_status wanted, const char *reason)
 {
@@ -75,7 +75,7 @@ static void
 a_good_verdict_is_said_again_with_the_same_path(void **state)
 {
     struct certs_chain *chain = path_chain("leaf,int");
-    struct certs_chain *same = path_chain("leaf,int"); /* fetched once more */
+    struct certs_chain *same = path_chain("leaf,int"); /* fetched again */
     struct certs_path *first = NULL;
     struct certs_path *second = NULL;
 
@@ -110,7 +110,7 @@ a_good_verdict_ends_with_the_first_certificate(void **state)
     assert_true(was_kept("leaf,int", DATA_NOW + A_DAY, HSM_OK, NULL));
     assert_false(was_kept("leaf,int", DATA_NOW + A_DAY + 1, HSM_ERR_UNTRUSTED, "expired"));
     assert_true(was_kept("leaf,int", DATA_NOW + A_DAY + 1, HSM_ERR_UNTRUSTED, "expired"));
-    assert_false(was_kept("leaf,int", DATA_NOW, HSM_OK, NULL)); /* a clock that was set back */
+    assert_false(was_kept("leaf,int", DATA_NOW, HSM_OK, NULL)); /* the clock was set back */
     assert_true(was_kept("leaf,int", DATA_NOW - A_DAY, HSM_OK, NULL));
     assert_false(was_kept("leaf,int", DATA_NOW - A_DAY - 1, HSM_ERR_UNTRUSTED, "not yet valid"));
 }
@@ -142,7 +142,7 @@ a_new_crl_is_obeyed_at_once(void **state)
     trust.crl = after;
     assert_false(was_kept("leaf with crl,int", DATA_NOW, HSM_ERR_UNTRUSTED, "is revoked"));
     assert_true(was_kept("leaf with crl,int", DATA_NOW, HSM_ERR_UNTRUSTED, "is revoked"));
-    assert_int_equal(count().kept, 1); /* what the CRL before said has made room */
+    assert_int_equal(count().kept, 1); /* the verdict under the previous CRL was replaced */
     certs_crl_free(before);
     certs_crl_free(after);
 }
@@ -172,7 +172,7 @@ a_refusal_is_kept_until_a_certificate_begins(void **state)
     assert_false(was_kept("leaf to come,int", DATA_NOW + A_DAY, HSM_OK, NULL));
 }
 
-/* A root that is published ahead of its time is no reason to judge every stranger each time. */
+/* A root published ahead of time must not cause every unknown chain to be judged each time. */
 static void
 a_refusal_is_kept_until_a_root_or_an_intermediate_begins(void **state)
 {
@@ -227,7 +227,7 @@ the_policy_of_the_cache_is_its_own(void **state)
     certs_chain_free(p384);
 }
 
-/* Certificates like "leaf", each with a serial number of its own. */
+/* Certificates like "leaf" with different serial numbers. */
 static X509 *leaves[LEAVES];
 
 static struct certs_chain *
@@ -261,7 +261,7 @@ a_flood_of_refusals_pushes_out_no_good_verdict(void **state)
         assert_int_equal(ask_leaf(i, true), HSM_OK);
     for (size_t i = 20; i < LEAVES; i++)
         assert_int_equal(ask_leaf(i, false), HSM_ERR_UNTRUSTED);
-    assert_true(count().kept <= 128); /* as asked for, in a power of two */
+    assert_true(count().kept <= 128); /* the configured limit, rounded to a power of two */
     found = count().found;
     for (size_t i = 0; i < 20; i++)
         assert_int_equal(ask_leaf(i, true), HSM_OK);
@@ -285,8 +285,8 @@ static void
 what_has_ended_or_is_not_asked_for_is_forgotten(void **state)
 {
     (void)state;
-    assert_false(was_kept("leaf,int", DATA_NOW, HSM_OK, NULL)); /* until the certificate ends */
-    assert_false(was_kept("leaf", DATA_NOW, HSM_ERR_UNTRUSTED, NULL)); /* until the list ends */
+    assert_false(was_kept("leaf,int", DATA_NOW, HSM_OK, NULL)); /* until the leaf expires */
+    assert_false(was_kept("leaf", DATA_NOW, HSM_ERR_UNTRUSTED, NULL)); /* until trust.until */
     certs_verdicts_forget(verdicts, DATA_NOW + A_DAY, 2 * A_DAY);
     assert_int_equal(count().kept, 2);
     certs_verdicts_forget(verdicts, DATA_NOW + A_DAY + 1, 2 * A_DAY);
@@ -294,7 +294,7 @@ what_has_ended_or_is_not_asked_for_is_forgotten(void **state)
     assert_false(was_kept("leaf,int", DATA_NOW, HSM_OK, NULL));
     assert_true(was_kept("leaf,int", DATA_NOW + 60, HSM_OK, NULL));
     certs_verdicts_forget(verdicts, DATA_NOW + 3660, 3600);
-    assert_int_equal(count().kept, 1); /* the one that was asked for a minute later */
+    assert_int_equal(count().kept, 1); /* the one checked a minute later */
     certs_verdicts_forget(verdicts, DATA_NOW + 3661, 3600);
     assert_int_equal(count().kept, 0);
     assert_false(was_kept("leaf,int", DATA_NOW + 3661, HSM_OK, NULL));
