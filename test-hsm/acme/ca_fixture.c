@@ -1,4 +1,4 @@
-/* ca_fixture.c - an STI-CA, and ACME clients of other people's. */
+/* ca_fixture.c - an STI-CA, and ACME clients of other parties. */
 #define _GNU_SOURCE /* asprintf, strcasestr */
 
 #include <setjmp.h>
@@ -67,7 +67,7 @@ connection(void)
         if (curl == NULL || pthread_setspecific(connections, curl) != 0)
             abort();
     }
-    curl_easy_reset(curl); /* its connection stays */
+    curl_easy_reset(curl); /* keeps its connection */
     return curl;
 }
 
@@ -98,7 +98,7 @@ ca_fixture_time(void)
     return now != 0 ? (time_t)now : time(NULL);
 }
 
-/* "/pa/NAME.pem" is what the STI-PA publishes; the rest is the STI-CA's. */
+/* "/pa/NAME.pem" is published by the STI-PA; the other paths belong to the STI-CA. */
 void
 ca_fixture_answer_pa(struct ca_fixture *fixture, const char *path,
                      struct acme_http_response *response)
@@ -107,7 +107,7 @@ ca_fixture_answer_pa(struct ca_fixture *fixture, const char *path,
 
     if (strcmp(path, "/pa/signer.pem") == 0)
         must(certs_chain_pem(fixture->pa.signer_chain, &pem), path);
-    else if (strcmp(path, "/pa/rogue.pem") == 0) /* good, but no token signer */
+    else if (strcmp(path, "/pa/rogue.pem") == 0) /* valid, but not a token signer */
         must(certs_chain_pem(fixture->pa.crl_chain, &pem), path);
     else if (strcmp(path, "/pa/garbage.pem") == 0)
         pem = strdup("<html>");
@@ -146,7 +146,7 @@ is_slow(void *context, enum acme_http_method method, const char *path)
     return server.is_slow(server.context, method, path);
 }
 
-/* Valid around the real time and the clock of the vectors alike. */
+/* Valid at the real time and at the time of the vectors. */
 static void
 certify(struct ca_fixture *fixture, struct certs_issue_request *request, const char *label,
         struct hsm_key **key, struct certs_chain **chain)
@@ -365,7 +365,7 @@ full_url(const struct ca_fixture *fixture, const char *path, char out[CA_URL_SIZ
     snprintf(out, CA_URL_SIZE, "%s%s", path[0] == '/' ? fixture->url : "", path);
 }
 
-/* What was asked for, and what came. */
+/* A request and its answer. */
 struct transfer {
     const char *method, *content_type, *body;
     char url[CA_URL_SIZE];
@@ -578,7 +578,7 @@ read_binding_key(const char *dir, const char *id, size_t *len)
     return key;
 }
 
-/* RFC 7515 section 5.1, by HMAC-SHA-256 whatever the header says; free() it. */
+/* RFC 7515 section 5.1, with HMAC-SHA-256 regardless of the header; free() it. */
 static char *
 mac_of(const uint8_t *key, size_t len, const char *protected64, const char *payload64)
 {
@@ -635,7 +635,7 @@ peer_binding_payload(struct ca_fixture *fixture, const struct peer *peer,
     return payload;
 }
 
-/* ---- an order on its way ---- */
+/* ---- orders in progress ---- */
 
 static char *
 spc_base64url(const char *spc)

@@ -26,13 +26,13 @@ struct ca_fixture {
     struct acme_server *server;
     char authority[128]; /* "https://127.0.0.1:PORT/pa/" */
     const char *authorities[2];
-    /** Called before the STI-CA; true: it has answered in its place. NULL: not used. */
+    /* Called before the STI-CA; returns true if it has answered instead. NULL: not used. */
     bool (*intercept)(struct ca_fixture *fixture, const struct acme_http_request *request,
                       struct acme_http_response *response);
-    atomic_int intercepted; /* for the interceptor to count with */
+    atomic_int intercepted; /* counter for the interceptor */
     char url[64]; /* base URL of the STI-CA: pa.base_url, or that of a program */
     char tls_ca[4200]; /* PEM file with which a client trusts it */
-    const char *headers[8]; /* "NAME: VALUE", sent with each request; NULL ends them */
+    const char *headers[8]; /* "NAME: VALUE", sent with each request; NULL-terminated */
 };
 
 void ca_fixture_start(struct ca_fixture *fixture);
@@ -99,7 +99,7 @@ void peer_stop(struct peer *peer);
 struct post {
     const char *path; /* or the whole URL */
     const char *payload; /* "": POST-as-GET */
-    const char *alg, *url, *nonce, *content_type, *kid; /* NULL: as it should be */
+    const char *alg, *url, *nonce, *content_type, *kid; /* NULL: the correct value */
     const json_t *header; /* members that replace or join those of the protected header */
     bool no_nonce, with_jwk, without_key, break_signature;
 };
@@ -116,7 +116,7 @@ void peer_send(struct ca_fixture *fixture, const struct peer *peer, const char *
 struct peer_binding {
     const char *dir; /* of acme_server_external_add() */
     const char *kid; /* its file also has the key, unless key_of names another */
-    const char *key_of, *alg, *url, *nonce; /* NULL: as they should be */
+    const char *key_of, *alg, *url, *nonce; /* NULL: the correct value */
     EVP_PKEY *payload_key; /* NULL: the account's */
 };
 
@@ -127,7 +127,7 @@ char *peer_binding_payload(struct ca_fixture *fixture, const struct peer *peer,
 /** A nonce of the server. */
 void ca_nonce(struct ca_fixture *fixture, char nonce[64]);
 
-/* ---- an order on its way ---- */
+/* ---- orders in progress ---- */
 
 struct peer_order {
     char url[CA_URL_SIZE], authz[CA_URL_SIZE], challenge[CA_URL_SIZE], finalize[CA_URL_SIZE];
@@ -143,10 +143,11 @@ void peer_order(struct ca_fixture *fixture, const struct peer *peer, const char 
 void peer_order_ready(struct ca_fixture *fixture, const struct peer *peer, const char *spc,
                       struct peer_order *order);
 
-/** The values of an SPC token; members that are NULL or 0 get the values that the STI-PA gives. */
+/* The values of an SPC token; members that are NULL or 0 get the values that the STI-PA would
+ * use. */
 struct token_plan {
     const char *spc, *tkvalue, *fingerprint, *x5u, *jti;
-    EVP_PKEY *account_key; /* whose fingerprint */
+    EVP_PKEY *account_key; /* its fingerprint goes into the token */
     struct hsm_key *signer;
     time_t exp;
     bool ca;
@@ -163,7 +164,7 @@ char *peer_csr_pem(EVP_PKEY *key, const char *spc, bool ca);
 void peer_assert_status(struct ca_fixture *fixture, const struct peer *peer, const char *url,
                         const char *status);
 
-/** finalize with a CSR for the key, as of peer_csr_payload(). */
+/* finalize with a CSR for the key, as built by peer_csr_payload(). */
 void peer_finalize(struct ca_fixture *fixture, const struct peer *peer,
                    const struct peer_order *order, EVP_PKEY *key, const char *spc, bool ca,
                    struct got *got);

@@ -1,4 +1,4 @@
-/* ca_program.c - the program sti-ca as a daemon, and clients that are not deterred. */
+/* ca_program.c - the program sti-ca as a daemon, and clients that retry. */
 #define _GNU_SOURCE /* asprintf */
 #include "ca_program.h"
 
@@ -33,7 +33,7 @@
 #define READY_TRIES  1200 /* of 25 ms each */
 #define ANSWER_TRIES 600 /* of 50 ms each */
 #define LOG_MAX      (64 << 20) /* octets */
-#define LOG_SHOWN    4000 /* octets of it, when a test gives up */
+#define LOG_SHOWN    4000 /* octets printed when a test gives up */
 
 extern char **environ;
 
@@ -217,7 +217,7 @@ ca_program_spawn(struct ca_program *program)
     ca_program_wait_ready(program);
 }
 
-/* The workers that say they are ready, and are alive. */
+/* The workers that have logged that they are ready and are alive. */
 static unsigned
 ready_workers(const struct ca_program *program, pid_t pids[CA_PROGRAM_WORKERS_MAX])
 {
@@ -239,7 +239,7 @@ ready_workers(const struct ca_program *program, pid_t pids[CA_PROGRAM_WORKERS_MA
     return count;
 }
 
-/* The end of what it said, and the end. */
+/* Print the end of the log and abort. */
 static void
 give_up(const struct ca_program *program, const char *what)
 {
@@ -295,7 +295,8 @@ ca_program_kill_worker(struct ca_program *program, unsigned number)
         (void)kill(pids[number % count], SIGKILL);
 }
 
-/* The kernel ends workers whose supervisor died, thread by thread: the last closes the socket. */
+/* When a supervisor dies, the kernel ends its workers thread by thread; the last one closes the
+ * socket. */
 static bool
 is_port_free(unsigned port)
 {
@@ -428,7 +429,7 @@ copy_member(const struct got *got, const char *name, char out[CA_URL_SIZE])
     snprintf(out, CA_URL_SIZE, "%s", text);
 }
 
-/* An answer that was lost leaves an order behind that nobody will fulfil. */
+/* If the answer was lost, an order remains that is never completed. */
 static void
 place_order(struct enroller *enroller, const char *spc, char order[CA_URL_SIZE])
 {
@@ -474,12 +475,12 @@ finalize(struct enroller *enroller, const char *spc, EVP_PKEY *key, const struct
 
     copy_member(order, "finalize", url);
     enroller_post(enroller, url, csr, &got);
-    /* one that was answered before its answer was lost is not ready any more */
+    /* an order finalized by a request whose answer was lost is no longer ready */
     must(got.status == 200 || strcmp(got_problem(&got), "orderNotReady") == 0, got.body);
     free(csr);
 }
 
-/* What the order's state asks for; true when there is nothing left to do. */
+/* Take the next step for the order's state; returns true when nothing is left to do. */
 static bool
 advance(struct enroller *enroller, const char *spc, EVP_PKEY *key, const struct got *order)
 {

@@ -1,4 +1,4 @@
-/* http_fixture.c - TLS identities, servers in threads, and peers that speak octets. */
+/* http_fixture.c - TLS identities, servers in threads, and peers that send raw octets. */
 #include "http_fixture.h"
 
 #include <poll.h>

@@ -30,7 +30,7 @@
 
 #define ANSWERS_MAX 4
 
-/** What the STI-PA answers on a path. */
+/* The answer of the STI-PA to a path. */
 struct answer {
     const char *path;
     int status;
@@ -236,7 +236,7 @@ token_is_asked_for_with_an_api_key_and_without_a_login(void **state)
         .http = pa.http, .base_url = pa.base_url, .account_id = "sp-1"};
 
     (void)state;
-    script(0, "/api/v1/account/sp-1/token", 200, body); /* and no login */
+    script(0, "/api/v1/account/sp-1/token", 200, body); /* no login needed */
     assert_int_equal(hsm_secret_new("k-e.y", 5, &key), HSM_OK);
     login.api_key = key;
     assert_int_equal(acme_authority_fetch_token(&login, tnauthlist, false, FP, &token, &why),
@@ -250,7 +250,7 @@ token_is_asked_for_with_an_api_key_and_without_a_login(void **state)
     login.api_key = key;
     assert_int_equal(acme_authority_fetch_token(&login, tnauthlist, false, FP, &token, &why),
                      HSM_ERR_MALFORMED);
-    assert_string_equal(last_authorization, "Bearer k-e.y"); /* it was not sent */
+    assert_string_equal(last_authorization, "Bearer k-e.y"); /* from before: nothing was sent */
     hsm_secret_free(key);
 }
 
@@ -263,7 +263,7 @@ refusals_of_the_authority_are_told_apart(void **state)
         int token_status;
         const char *token;
         enum hsm_status status;
-        const char *says; /* in the reason */
+        const char *says; /* part of the reason */
     } rows[] = {
         {403, "{\"status\":\"error\",\"message\":\"who are you\"}", 0, "", HSM_ERR_DENIED,
          "who are you"},
@@ -406,7 +406,7 @@ list_is_refused_when_its_signer_is_elsewhere_or_wrong(void **state)
     struct acme_ca_list *list = NULL;
 
     (void)state;
-    /* the same server under another name is another origin */
+    /* The same server under another name is a different origin. */
     snprintf(elsewhere, sizeof(elsewhere), "https://localhost%s", strrchr(signer_url, ':'));
     snprintf(missing, sizeof(missing), "https://pa.evil.example/signer.pem");
     lists[0] = new_list(elsewhere, time(NULL) + 60, pa.signer_key);

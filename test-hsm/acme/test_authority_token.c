@@ -28,7 +28,7 @@
 #define DAY 86400 /* seconds */
 #define X5U "https://pa.example/download/v1/certificate/1.crt"
 
-/* Our own STI-PA, its keys in the token, beside that of the vectors. */
+/* Our own STI-PA, with its keys in the token, in addition to that of the vectors. */
 static struct {
     struct hsm_token *token;
     struct hsm_key *root_key, *signer_key, *account_key;
@@ -120,8 +120,8 @@ tear_down(void **state)
     return 0;
 }
 
-/* A verdict on the signer's path that is worked out and kept, and one that was kept, say the same.
- */
+/* The verdict on the signer's path is the same when it is computed and when it comes from the
+ * cache. */
 static void
 agrees_with_verdicts(const struct acme_authority_token *token,
                      const struct acme_authority_token_policy *policy, enum hsm_status wanted,
@@ -191,7 +191,7 @@ vector_policy_free(struct acme_authority_token_policy *policy)
     EVP_PKEY_free(policy->account_key);
 }
 
-/* What ours says where the vector says "reject: ...". */
+/* Our reason where the vector expects "reject: ...". */
 static const struct {
     const char *id;
     enum hsm_status status;
@@ -215,7 +215,7 @@ judge_vector(const json_t *vector, const struct acme_authority_token_policy *pol
 
     while (i < COUNT(refusals) && strcmp(refusals[i].id, id) != 0)
         i++;
-    /* "reject at finalize" is accepted here; the flag is told */
+    /* "reject at finalize" is accepted here; the caller learns the flag. */
     if ((strncmp(member(vector, "expect"), "reject:", 7) == 0) != (i < COUNT(refusals)))
         fail_msg("%s: %s", id, member(vector, "expect"));
     if (i < COUNT(refusals))
@@ -274,7 +274,7 @@ vectors_say_what_their_payload_says(void **state)
                          strcmp(member(vector, "id"), "wrong-spc") != 0);
         acme_authority_token_free(token);
     }
-    assert_int_equal(seen, 10); /* the others do not parse */
+    assert_int_equal(seen, 10); /* the others cannot be parsed */
     certs_tnauthlist_free(spc);
     json_decref(vectors);
 }
@@ -412,7 +412,7 @@ incomplete_requests_make_no_token(void **state)
     assert_null(text);
 }
 
-/* One good token, judged by policies of which each differs in one thing. */
+/* One good token, judged by policies that differ from the right one in one member each. */
 static void
 every_part_of_the_policy_counts(void **state)
 {
@@ -433,7 +433,7 @@ every_part_of_the_policy_counts(void **state)
     changed = policy;
     changed.signer = foreign.signer;
     judges(text, &changed, HSM_ERR_UNTRUSTED, "certificate \"");
-    changed = foreign; /* a chain that is good, but not the signer's */
+    changed = foreign; /* a valid chain, but not the signer's */
     changed.account_key = policy.account_key;
     judges(text, &changed, HSM_ERR_UNTRUSTED, "signature does not verify");
     changed = policy;
@@ -447,7 +447,7 @@ every_part_of_the_policy_counts(void **state)
     judges(text, &changed, HSM_OK, "");
     changed.now = NOW + 600;
     judges(text, &changed, HSM_ERR_UNTRUSTED, "exp:");
-    changed.now = NOW + 31 * DAY; /* the certificate's time is asked before the token's */
+    changed.now = NOW + 31 * DAY; /* the certificate's validity is checked before the token's */
     judges(text, &changed, HSM_ERR_UNTRUSTED, "expired");
 
     free(text);
@@ -477,7 +477,7 @@ the_root_and_the_crl_signer_do_not_sign_tokens(void **state)
     certs_chain_free(crl_signer);
 }
 
-/* ---- tokens of others, well and badly made ---- */
+/* ---- other parties' tokens, valid and invalid ---- */
 
 #define HEADER  "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"x5u\":\"" X5U "\"}"
 #define ATC(in) "\"atc\":{\"tktype\":\"TNAuthList\"," in "}"
@@ -485,7 +485,7 @@ the_root_and_the_crl_signer_do_not_sign_tokens(void **state)
 #define EXP     "\"exp\":1768479000,"
 #define JTI     "\"jti\":\"1\","
 
-/* The claims with the thumbprint of the vectors' account in place of FP. */
+/* The claims with FP replaced by the thumbprint of the vectors' account. */
 static char *
 with_fingerprint(const char *form)
 {
@@ -654,7 +654,7 @@ x5c_carries_the_signers_certificate(void **state)
     vector_policy_free(&policy);
 }
 
-/* What was found good under other anchors, or while the certificates were valid, is asked again. */
+/* A verdict is computed again for other anchors, and after the certificates have expired. */
 static void
 a_verdict_on_the_signer_is_not_kept_beyond_what_it_depends_on(void **state)
 {
@@ -707,7 +707,8 @@ a_token_longer_than_its_bound_is_refused(void **state)
     free(text);
 }
 
-/* The RFCs elide their octets, so the examples' shape is taken with a TNAuthList of ours. */
+/* The RFCs abbreviate the values in their examples, so only the structure is used, with our own
+ * TNAuthList. */
 static void
 the_shapes_of_both_rfcs_are_read(void **state)
 {

@@ -13,7 +13,8 @@
 
 typedef enum hsm_status decode_fn(const char *text, size_t len, uint8_t **out, size_t *out_len);
 
-/* RFC 4648 section 10, and octets that need the characters in which the alphabets differ. */
+/* RFC 4648 section 10, and octets that are encoded with the characters in which the alphabets
+ * differ. */
 static const struct {
     const char *octets, *standard, *url;
 } vectors[] = {
@@ -36,7 +37,7 @@ decodes_to(decode_fn *decode, const char *text, const char *octets)
 
     assert_int_equal(decode(text, strlen(text), &out, &len), HSM_OK);
     assert_int_equal(len, strlen(octets));
-    assert_string_equal((const char *)out, octets); /* the NUL is there */
+    assert_string_equal((const char *)out, octets); /* terminated by NUL */
     free(out);
 }
 
@@ -79,7 +80,7 @@ every_octet_survives_at_every_length(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(octets); i++)
-        octets[i] = (uint8_t)(i * 167 + 13); /* 167 is odd: each value occurs */
+        octets[i] = (uint8_t)(i * 167 + 13); /* 167 is odd, so each value occurs */
     for (size_t len = 0; len <= sizeof(octets); len++) {
         char *text = acme_base64url_encode(octets, len);
 

@@ -272,7 +272,7 @@ impossible_requests_make_no_list(void **state)
     assert_null(text);
 }
 
-/* ---- lists of others, well and badly made ---- */
+/* ---- other parties' lists, valid and invalid ---- */
 
 #define HEADER "{\"alg\":\"ES256\",\"x5u\":\"" X5U "\"}"
 
@@ -315,7 +315,7 @@ static void
 members_that_are_wrong_are_refused(void **state)
 {
     static const struct {
-        const char *name, *value; /* JSON; NULL: removed */
+        const char *name, *value; /* JSON; NULL: absent */
         enum hsm_status status;
         const char *reason;
     } bad[] = {

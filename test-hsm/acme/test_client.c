@@ -1,4 +1,5 @@
-/* test_client.c - mirrors acme/src/client.c: against our STI-CA, and a CA that misbehaves. */
+/* test_client.c - mirrors acme/src/client.c: against our STI-CA, and against a CA that
+ * misbehaves. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <setjmp.h>
@@ -24,14 +25,14 @@
 static struct ca_fixture ca;
 static struct hsm_key *account_key;
 
-/* ---- a client with all it needs ---- */
+/* ---- a client with its callbacks ---- */
 
 struct sp {
     const char *spc, *token_spc; /* NULL: the same */
     enum acme_tkauth_member member;
     unsigned poll_limit_s;
     const char *resume_url;
-    int tokens, orders; /* asked for, told of */
+    int tokens, orders; /* calls for a token, and with a new order */
     char order_url[CA_URL_SIZE];
     bool refuse_order;
     struct hsm_reason why;
@@ -180,12 +181,12 @@ an_order_goes_on_where_it_was_left(void **state)
     struct certs_chain *chain = NULL;
 
     (void)state;
-    assert_int_equal(obtain(&stopped, &chain), HSM_ERR_IO); /* nothing goes on that is not noted */
+    assert_int_equal(obtain(&stopped, &chain), HSM_ERR_IO); /* only what is recorded is done */
     assert_int_equal(stopped.tokens, 0);
     resumed.resume_url = stopped.order_url;
     assert_obtains(&resumed);
     assert_int_equal(resumed.orders, 0);
-    again.resume_url = stopped.order_url; /* valid by now */
+    again.resume_url = stopped.order_url; /* valid meanwhile */
     assert_obtains(&again);
     assert_int_equal(again.tokens, 0);
 }
@@ -211,7 +212,7 @@ a_refusal_says_what_the_ca_said(void **state)
     assert_null(chain);
 }
 
-/* The first `intercepted` POSTs find their nonce gone. */
+/* The nonces of the first `intercepted` POSTs are unknown to the server. */
 static bool
 lose_nonces(struct ca_fixture *fixture, const struct acme_http_request *request,
             struct acme_http_response *response)
@@ -236,14 +237,14 @@ a_bad_nonce_is_replaced_and_not_for_ever(void **state)
     assert_int_equal(patient.orders, 1);
     atomic_store(&ca.intercepted, 1000);
     assert_int_equal(obtain(&hopeless, &chain), HSM_ERR_BUSY);
-    assert_int_equal(atomic_load(&ca.intercepted), 980); /* twenty tries */
+    assert_int_equal(atomic_load(&ca.intercepted), 980); /* twenty attempts */
     assert_non_null(strstr(hopeless.why.text, "badNonce"));
     ca.intercept = NULL;
 }
 
 /* ---- revocation ---- */
 
-/* A certificate for a key of that label. */
+/* A certificate for that key. */
 static struct certs_chain *
 obtain_for(struct hsm_key *key)
 {
@@ -354,19 +355,19 @@ a_ca_without_revoke_cert_is_not_asked(void **state)
     ca.intercept = NULL;
 }
 
-/* ---- against a CA that says what a test wants ---- */
+/* ---- against a CA that follows a script ---- */
 
 #define STATES_MAX 4
 
 struct script {
     const char *what;
-    const char *states[STATES_MAX]; /* of the order, one each time it is read; the last stays */
+    const char *states[STATES_MAX]; /* of the order, one for each read; the last stays */
     const char *retry_after;
     const char *certificate; /* body of the download */
     int new_order_status; /* 0: 201 */
     const char *new_order_body, *no_location;
     enum hsm_status wanted;
-    const char *why; /* part of the reason */
+    const char *why; /* contained in the reason */
 };
 
 static const struct script *script;
@@ -423,7 +424,7 @@ play(struct ca_fixture *fixture, const struct acme_http_request *request,
         acme_http_respond(response, 200, "application/pem-certificate-chain", script->certificate,
                           strlen(script->certificate));
     } else {
-        return false; /* directory, nonces and accounts are the real ones */
+        return false; /* the real server answers directory, nonces and accounts */
     }
     return true;
 }

@@ -48,7 +48,7 @@ client_of(struct hsm_key *key)
     return client_with((struct acme_client_config){.account_key = key});
 }
 
-/* ---- what a CA has of an account ---- */
+/* ---- the CA's data of an account ---- */
 
 static void
 an_account_is_found_only_when_it_was_made(void **state)
@@ -84,14 +84,14 @@ a_contact_is_replaced_and_taken_away(void **state)
     assert_string_equal(account.contacts, "mailto:noc@sp.example");
     assert_int_equal(acme_client_account_update(client, "tel:+1", &why), HSM_ERR_DENIED);
     assert_non_null(strstr(why.text, "unsupportedContact"));
-    assert_non_null(strstr(why.text, "change the contact")); /* what to do about it */
+    assert_non_null(strstr(why.text, "change the contact")); /* what the operator can do */
     assert_int_equal(acme_client_account_update(client, NULL, &why), HSM_OK);
     assert_int_equal(acme_client_account_read(client, &account, &why), HSM_OK);
     assert_string_equal(account.contacts, "");
     acme_client_free(client);
 }
 
-/* What goes to a terminal has no sequences for it. */
+/* Control sequences do not reach a terminal. */
 static bool
 answer_with_escapes(struct ca_fixture *fixture, const struct acme_http_request *request,
                     struct acme_http_response *response)
@@ -167,7 +167,7 @@ a_deactivated_account_is_of_no_use(void **state)
     acme_client_free(client);
 }
 
-/* ---- external account binding, judged by OpenSSL's HMAC alone ---- */
+/* ---- external account binding, verified with OpenSSL's HMAC only ---- */
 
 static struct {
     int seen;
@@ -216,7 +216,7 @@ mac_is_right(const char *protected, const char *payload, const char *signature)
     return right;
 }
 
-/* RFC 8555 section 7.3.4: alg, kid, url, no nonce; the payload is the account's key. */
+/* RFC 8555 section 7.3.4: alg, kid, url and no nonce; the payload is the account's key. */
 static void
 judge_binding(const json_t *object, const json_t *outer_header)
 {

@@ -28,14 +28,14 @@
 static struct ca_fixture ca;
 static struct hsm_key *account_key;
 
-/* ---- a CA that says what a test wants ---- */
+/* ---- a CA that follows a script ---- */
 
-/** What it answers to a path: each time it is asked, or the first so many times. */
+/* An answer for a path: for all requests, or for the first `times`. */
 struct line {
     const char *path;
     int status;
-    const char *body; /* %s in it is the base URL, up to six times */
-    const char *header, *value; /* of the answer, with %s likewise; NULL: none */
+    const char *body; /* %s is replaced by the base URL, up to six times */
+    const char *header, *value; /* of the answer, with %s as well; NULL: none */
     int times; /* 0: always */
     bool is_pem;
 };
@@ -44,9 +44,9 @@ static struct {
     const struct line *lines;
     size_t count;
     int used[16];
-    char orders[2048]; /* payloads of newOrder, one after the other */
+    char orders[2048]; /* payloads of newOrder, concatenated */
     int new_orders, challenges;
-    char challenge[512]; /* the last payload */
+    char challenge[512]; /* the payload sent last */
 } book;
 
 static void
@@ -219,7 +219,7 @@ another_type_of_identifier_is_ordered_and_answered(void **state)
         {"/acme/authz/1", 200, "{\"status\":\"valid\"}", NULL, NULL, 0, false},
         {"/acme/order/1", 200, ORDER("1", "ready"), NULL, NULL, 1, false},
         {"/acme/order/1/finalize", 200, ORDER("1", "processing"), "Retry-After", "1", 0, false},
-        {"/acme/order/1", 503, "{}", NULL, NULL, 1, false}, /* passes */
+        {"/acme/order/1", 503, "{}", NULL, NULL, 1, false}, /* transient */
         {"/acme/order/1", 200, ORDER("1", "valid"), NULL, NULL, 0, false},
         {"/acme/cert/1", 200, pem, NULL, NULL, 0, true},
     };
@@ -238,7 +238,7 @@ another_type_of_identifier_is_ordered_and_answered(void **state)
     free(pem);
 }
 
-/* Each state and fault of an authorization, and what the operator reads. */
+/* Each state and fault of an authorization, and the reason that the operator sees. */
 static void
 an_authorization_that_fails_says_why(void **state)
 {
@@ -279,7 +279,7 @@ an_authorization_that_fails_says_why(void **state)
     }
 }
 
-/* Every type of RFC 8555 section 6.7 that an order may meet is told with what it means. */
+/* Each type of RFC 8555 section 6.7 that an order may meet is reported with an explanation. */
 static void
 a_problem_is_told_with_what_it_means(void **state)
 {
@@ -333,7 +333,7 @@ a_problem_is_told_with_what_it_means(void **state)
         st = obtain((struct acme_client_order){.csr = NULL}, &chain, &why);
         if (st != cases[i].wanted || strstr(why.text, cases[i].why) == NULL)
             fail_msg("%s: %s, %s", cases[i].body, hsm_status_text(st), why.text);
-        assert_int_equal(book.new_orders, 1); /* an order is not asked for twice */
+        assert_int_equal(book.new_orders, 1); /* no second newOrder */
     }
 }
 
@@ -350,7 +350,7 @@ a_lost_order_is_found_in_the_list_and_no_second_one_made(void **state)
          "<%s/acme/orders/b>;rel=\"next\"", 0, false},
         {"/acme/orders/b", 200, "{\"orders\":[\"%s/acme/order/3\",\"%s/acme/order/4\"]}", NULL,
          NULL, 0, false},
-        {"/acme/order/2", 200, ORDER("2", "valid"), NULL, NULL, 0, false}, /* not to be fulfilled */
+        {"/acme/order/2", 200, ORDER("2", "valid"), NULL, NULL, 0, false}, /* already valid */
         {"/acme/order/3", 200,
          "{\"status\":\"ready\",\"identifiers\":[{\"type\":\"dns\",\"value\":\"other\"}],"
          "\"finalize\":\"%s/x\"}",
@@ -376,9 +376,9 @@ a_lost_order_is_found_in_the_list_and_no_second_one_made(void **state)
     free(pem);
 }
 
-#define PAGES 20 /* each with three orders that nobody knows */
+#define PAGES 20 /* each with three orders of unknown state */
 
-/* A list that has the lost order at its very end; the rest is in the book. */
+/* A list with the lost order at its very end; the script answers the other requests. */
 static bool
 with_a_long_list(struct ca_fixture *fixture, const struct acme_http_request *request,
                  struct acme_http_response *response)
@@ -428,7 +428,8 @@ the_list_is_read_to_its_end(void **state)
     free(pem);
 }
 
-/* An answer to a challenge took effect and was lost; the CA refuses it the second time. */
+/* The answer to a challenge took effect, but the response was lost; the CA refuses it the second
+ * time. */
 static void
 a_challenge_that_takes_no_answer_any_more_may_have_been_answered(void **state)
 {
@@ -437,7 +438,7 @@ a_challenge_that_takes_no_answer_any_more_may_have_been_answered(void **state)
         "\"challenges\":[{\"type\":\"http-01\",\"url\":\"%s/acme/challenge/1\","
         "\"token\":\"t0ken\",\"status\":\"pending\"}]}";
     static const struct {
-        const char *authz; /* as it is afterwards */
+        const char *authz; /* its state afterwards */
         const char *finalize;
         enum acme_client_refused refused;
         const char *why;
@@ -500,7 +501,7 @@ without_a_list_a_new_order_is_made(void **state)
 
 /* ---- alternate chains (RFC 8555 section 7.4.2) ---- */
 
-/* Context: the length of a chain that is trusted. */
+/* `context` is the length of the chains to trust. */
 static bool
 is_that_long(void *context, const struct certs_chain *chain)
 {
@@ -520,13 +521,13 @@ of_several_chains_the_first_that_is_accepted_is_taken(void **state)
          "<%s/acme/cert/2>;rel=\"alternate\", <%s/acme/cert/3>;rel=\"alternate\","
          " <%s/acme/cert/4>;rel=\"alternate\"",
          0, true},
-        {"/acme/cert/2", 200, foreign, NULL, NULL, 0, true}, /* another certificate: not ours */
+        {"/acme/cert/2", 200, foreign, NULL, NULL, 0, true}, /* a certificate for another key */
         {"/acme/cert/3", 404, PROBLEM("malformed", "gone"), NULL, NULL, 0, false},
         {"/acme/cert/4", 200, leaf, NULL, NULL, 0, true},
     };
     static const struct {
         size_t trusted, taken;
-        int fetched; /* of the alternates */
+        int fetched; /* number of alternates */
     } cases[] = {{2, 2, 0}, {1, 1, 3}, {7, 2, 3}};
 
     (void)state;
@@ -557,7 +558,8 @@ some_certificate(struct certs_chain **chain)
     return certs_chain_get(*chain, 0);
 }
 
-/* As CAs refuse it: replaced before, another account's, not known to them. */
+/* The CA refuses it because the certificate was replaced before, belongs to another account, or is
+ * unknown. */
 static void
 what_a_certificate_replaces_is_said_once(void **state)
 {
@@ -598,7 +600,7 @@ what_a_certificate_replaces_is_said_once(void **state)
         assert_string_equal(book.orders, wanted);
     }
 
-    open_book(without_renewals, COUNT(without_renewals)); /* such a CA is not told */
+    open_book(without_renewals, COUNT(without_renewals)); /* not sent to a CA without renewalInfo */
     assert_int_equal(obtain((struct acme_client_order){.replaces = replaced}, &chain, &why),
                      HSM_ERR_DENIED);
     assert_null(strstr(book.orders, "replaces"));
@@ -637,7 +639,7 @@ a_window_is_read_and_a_wrong_one_refused(void **state)
         enum hsm_status wanted;
         time_t start, end;
         unsigned retry_s;
-        const char *explanation; /* NULL: not looked at */
+        const char *explanation; /* NULL: not compared */
     } cases[] = {
         {200,
          "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\","
@@ -646,11 +648,11 @@ a_window_is_read_and_a_wrong_one_refused(void **state)
         {200,
          "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\","
          "\"end\":\"2026-01-03T05:00:00+01:00\"},\"explanationURL\":\"https://a/\\u001b[2J\"}",
-         "21600", HSM_OK, 1767326400, 1767412800, 21600, ""}, /* no URL */
+         "21600", HSM_OK, 1767326400, 1767412800, 21600, ""}, /* not a URL */
         {200,
          "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\",\"end\":\"2026-01-02T04:00:"
          "01Z\"}}",
-         "1", HSM_OK, 1767326400, 1767326401, 60, NULL}, /* once a minute is enough */
+         "1", HSM_OK, 1767326400, 1767326401, 60, NULL}, /* at most once a minute */
         {200,
          "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\",\"end\":\"2026-01-02T04:00:"
          "00Z\"}}",
@@ -717,7 +719,7 @@ what_a_directory_says_of_the_ca_is_told(void **state)
     acme_client_free(client);
 }
 
-/* ---- the deployed text of a TNAuthList ---- */
+/* ---- the TNAuthList encoding in deployed use ---- */
 
 static void
 a_tnauthlist_is_written_as_the_ca_wants_it(void **state)

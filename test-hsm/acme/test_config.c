@@ -72,7 +72,7 @@ write_file(const char *text)
     assert_int_equal(fclose(file), 0);
 }
 
-/* Read the file and catch what is logged meanwhile. */
+/* Read the file and capture what is logged. */
 static enum hsm_status
 read_logged(struct settings *settings, char log[TEXT_SIZE])
 {
@@ -230,7 +230,7 @@ a_long_line_is_read_whole(void **state)
     acme_config_clear(keys, &settings);
 }
 
-/* What is refused, and what the log says of it, behind the file's name. */
+/* Refused files, and the log message that follows the file's name. */
 static const struct {
     const char *text;
     const char *said;
@@ -286,13 +286,13 @@ what_is_wrong_is_refused_with_file_and_line(void **state)
         snprintf(wanted, sizeof(wanted), "%s%s", path, refused[i].said);
         if (read_logged(&settings, log) != HSM_ERR_MALFORMED || strstr(log, wanted) == NULL)
             fail_msg("wanted \"%s\", got \"%s\"", wanted, log);
-        assert_null(strstr(log, "4829173650")); /* a PIN, a password */
-        assert_null(settings.url); /* nothing is left behind */
+        assert_null(strstr(log, "4829173650")); /* a PIN or password */
+        assert_null(settings.url); /* nothing is kept */
         assert_null(settings.store);
     }
 }
 
-/* By a program, of a value that the table let pass. */
+/* A program refuses a value that the table accepted. */
 static void
 a_value_is_refused_later_with_the_line_that_gave_it(void **state)
 {
@@ -303,7 +303,7 @@ a_value_is_refused_later_with_the_line_that_gave_it(void **state)
         {"# name = 1\n[state]\nname = y\n\n[ server ]\n\n \tname= x", "server", "name",
          "a.conf:7: [server] name: bad"},
         {"[server]\nnames = x\nname : x\n", "server", "name", "a.conf:3: [server] name: bad"},
-        {"[server-2]\nname = x\n", "server", "name", "a.conf: [server] name: bad"}, /* a default */
+        {"[server-2]\nname = x\n", "server", "name", "a.conf: [server] name: bad"}, /* default */
         {"", "server", "name", "a.conf: [server] name: bad"},
     };
 

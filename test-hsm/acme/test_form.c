@@ -21,7 +21,7 @@
     }
 
 static const struct {
-    const char *body, *csr, *token; /* NULL: was not sent */
+    const char *body, *csr, *token; /* NULL: absent */
 } good[] = {
     {"", NULL, NULL},
     {"csr=", "", NULL},
@@ -93,7 +93,7 @@ bodies_that_are_not_of_the_form_are_refused_whole(void **state)
     }
 }
 
-/* An octet 0 that is sent as it is. */
+/* A literal NUL octet. */
 static void
 a_nul_ends_no_value_early(void **state)
 {

@@ -27,7 +27,7 @@ static const struct {
     {"\xc0\xaf", BAD BAD}, /* overlong */
     {"\xed\xa0\x80", BAD BAD BAD}, /* a surrogate */
     {"\xf4\x90\x80\x80", BAD BAD BAD BAD}, /* above U+10FFFF */
-    {"\xc3", BAD}, /* cut: what follows in the page is not swallowed */
+    {"\xc3", BAD}, /* truncated: the following text is kept */
     {"\xe2\x82<", BAD BAD "&lt;"},
 };
 
@@ -60,7 +60,7 @@ numbers_and_percent_signs_are_written(void **state)
     acme_html_clear(&html);
 }
 
-/* It is no page then, and nothing more is written. */
+/* The page is invalid from then on, and nothing more is written. */
 static void
 a_page_that_is_too_large_fails_for_good(void **state)
 {

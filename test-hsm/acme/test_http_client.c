@@ -28,7 +28,7 @@
 #define ROUNDS       25
 
 static struct http_peer peer;
-static atomic_uint followed; /* requests for what a redirect named */
+static atomic_uint followed; /* requests to the target of a redirect */
 
 static void
 respond_chain(struct acme_http_response *response, const char *type, const char *more)
@@ -54,7 +54,7 @@ respond_octets(struct acme_http_response *response, size_t len)
     free(octets);
 }
 
-/* What the server saw, one header a line. */
+/* The request as the server saw it, one header per line. */
 static void
 describe(const struct acme_http_request *request, struct acme_http_response *response)
 {
@@ -372,7 +372,7 @@ a_server_that_does_not_chain_to_our_anchors_is_not_spoken_to(void **state)
     assert_int_equal(acme_http_client_new(&system_anchors, &client), HSM_OK);
     assert_int_equal(get(client, url_of("/followed"), 100, &reply, &why), HSM_ERR_BUSY);
     acme_http_client_free(client);
-    /* the certificate is for 127.0.0.1 */
+    /* The certificate is for 127.0.0.1. */
     snprintf(url, sizeof(url), "https://localhost:%u/followed", peer.port);
     assert_int_equal(get(*state, url, 100, &reply, &why), HSM_ERR_BUSY);
     assert_non_null(strstr(why.text, "TLS not trusted"));
@@ -427,7 +427,7 @@ connections_are_used_again(void **state)
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
-/* A name whose servers say nothing: the resolver waits as long as it likes. */
+/* A name whose DNS servers never answer, so that the resolver blocks. */
 static struct {
     atomic_bool is_asked, is_let_go, has_ended;
 } silence;
@@ -435,7 +435,7 @@ static struct {
 typedef int resolve_fn(const char *node, const char *service, const struct addrinfo *hints,
                        struct addrinfo **out);
 
-/* In place of the C library's: libcurl asks this one. */
+/* Replaces the C library's function; libcurl calls this one. */
 int
 getaddrinfo(const char *restrict node, const char *restrict service,
             const struct addrinfo *restrict hints, struct addrinfo **restrict out)

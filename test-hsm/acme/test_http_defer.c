@@ -14,23 +14,23 @@
 #include "http_fixture.h"
 
 #define REQUEST(path) "GET " path " HTTP/1.1\r\nHost: x\r\n\r\n"
-#define BACKLOG       24 /* requests that are there at once: enough for the thread */
-#define FEW           6 /* not enough */
+#define BACKLOG       24 /* simultaneous requests, enough to involve the thread */
+#define FEW           6 /* too few for that */
 #define PATIENCE_MS   30000
 
-/** A request whose handler has left something to do. */
+/* A request whose handler has deferred work. */
 struct deferred {
     unsigned number;
     pthread_t handled_by, worked_by;
     atomic_uint works, ends;
-    unsigned turn; /* in which it was worked at */
+    unsigned turn; /* its position in the order of work */
 };
 
 static struct {
-    atomic_bool is_slow; /* requests are not quick ones */
-    atomic_bool is_shut; /* the loop waits at the gate */
+    atomic_bool is_slow; /* no request counts as quick */
+    atomic_bool is_shut; /* the loop is held at the gate */
     atomic_bool at_gate;
-    atomic_bool is_stuck; /* work at the first waits */
+    atomic_bool is_stuck; /* work on the first request blocks */
     atomic_uint working, most_working, worked, ended;
     struct deferred calls[BACKLOG];
 } world;
@@ -95,7 +95,7 @@ is_quick(void *context, enum acme_http_method method, const char *path)
     return !world.is_slow;
 }
 
-/** A server, and connections that it has accepted. */
+/* A server, and connections that it has accepted. */
 struct scene {
     struct http_peer peer;
     int gate;
@@ -136,7 +136,7 @@ set_scene(struct scene *scene)
         scene->fds[i] = connect_and_ask(&scene->peer);
 }
 
-/* Requests that the loop finds all at once. */
+/* Send requests so that the loop finds all of them at once. */
 static void
 send_at_once(const struct scene *scene, unsigned count)
 {
@@ -190,7 +190,7 @@ leave(struct scene *scene)
         close(scene->fds[i]);
 }
 
-/* All are answered, each is done once. */
+/* All requests are answered, and each one's work is done exactly once. */
 static void
 run_scene(unsigned count)
 {
@@ -203,8 +203,8 @@ run_scene(unsigned count)
     leave(&scene);
 }
 
-/* A machine that is busy may hold up who works for so long that it seems to wait for something;
- * then others take the rest. */
+/* A busy machine may suspend the thread at work for so long that the work seems to block; then
+ * other threads take over the rest. Such a run is repeated. */
 #define ATTEMPTS 20
 
 static bool
@@ -289,7 +289,7 @@ those_behind_one_that_waits_do_not_wait(void **state)
     leave(&scene);
 }
 
-/* The loop itself is at the first of them. */
+/* The loop itself works on the first one. */
 static void
 those_behind_one_that_has_waited_in_the_loop_go_to_threads(void **state)
 {
@@ -301,7 +301,7 @@ those_behind_one_that_has_waited_in_the_loop_go_to_threads(void **state)
     send_at_once(&scene, FEW);
     while (world.calls[0].works == 0)
         usleep(500);
-    usleep(100000); /* longer than any work takes that does not wait */
+    usleep(100000); /* longer than any work that does not block */
     world.is_stuck = false;
     assert_answers(&scene, 0, FEW);
     assert_true(pthread_equal(world.calls[0].handled_by, world.calls[0].worked_by));
@@ -342,7 +342,7 @@ a_loop_that_stops_finishes_them(void **state)
     world.is_stuck = true;
     ask_at_once(&scene, BACKLOG);
     acme_http_loop_stop(scene.peer.loop);
-    assert_true(http_is_closed(scene.gate, PATIENCE_MS)); /* it had nothing to lose */
+    assert_true(http_is_closed(scene.gate, PATIENCE_MS)); /* it had no pending answer */
     world.is_stuck = false;
     assert_answers(&scene, 0, BACKLOG);
     assert_each_is_done_once(BACKLOG);

@@ -14,12 +14,12 @@
 #define HOST         "Host: x\r\n"
 #define CHUNKED      "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
 
-/* A request that is read in pieces, each in memory of just the size of what has come. */
+/* A request that is read in pieces, each in memory of exactly the size received so far. */
 struct reading {
     struct http_parser parser;
     char *octets;
     size_t len; /* of octets */
-    size_t taken; /* of what was given */
+    size_t taken; /* octets consumed */
     int status;
 };
 
@@ -63,14 +63,14 @@ field_of(const struct reading *reading, const char *name)
 
 static const size_t pieces[] = {1, 2, 3, 7, 64, SIZE_MAX};
 
-/* ---- what is read ---- */
+/* ---- accepted ---- */
 
 static const struct {
     const char *text;
     enum acme_http_method method;
     const char *path, *query; /* NULL: none */
     const char *body;
-    const char *x; /* the field X; NULL: none */
+    const char *x; /* value of field X; NULL: absent */
     bool persists;
 } good[] = {
     {"GET / HTTP/1.1\r\n" HOST "\r\n", ACME_HTTP_GET, "/", NULL, "", NULL, true},
@@ -101,7 +101,7 @@ static const struct {
      "/", NULL, "xy", NULL, true},
     {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: CHUNKED\r\n\r\n1\r\na\r\n0\r\n\r\n",
      ACME_HTTP_POST, "/", NULL, "a", NULL, true},
-    /* section 9.3: whether the connection stays open */
+    /* section 9.3: persistence of the connection */
     {"GET / HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n", ACME_HTTP_GET, "/", NULL, "", NULL,
      false},
     {"GET / HTTP/1.1\r\n" HOST "Connection: x,, \tCLOSE ,y\r\n\r\n", ACME_HTTP_GET, "/", NULL, "",
@@ -115,7 +115,7 @@ static const struct {
     {"GET / HTTP/1.9\r\n" HOST "\r\n", ACME_HTTP_GET, "/", NULL, "", NULL, true},
 };
 
-/* Another request may follow; none of its octets is taken. */
+/* The octets of a following request are not consumed. */
 static void
 a_request_is_the_same_in_any_pieces(void **state)
 {
@@ -150,7 +150,7 @@ a_request_is_the_same_in_any_pieces(void **state)
     }
 }
 
-/* ---- what is refused ---- */
+/* ---- refused ---- */
 
 static const struct {
     const char *text;
@@ -231,7 +231,7 @@ static const struct {
     {"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400},
     {"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", 400},
     {"GET / HTTP/1.1\r\nHost: \xc3\xbc\r\n\r\n", 400},
-    /* where the body ends: section 6 */
+    /* length of the body: section 6 */
     {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nContent-Length: 2\r\n", 400},
     {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nContent-Length: 1\r\n", 400},
     {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1, 1\r\n", 400},
@@ -333,7 +333,7 @@ a_nul_is_no_end(void **state)
     }
 }
 
-/* ---- bounds ---- */
+/* ---- limits ---- */
 
 static char large[4 * ACME_HTTP_HEADERS_MAX + 2 * ACME_HTTP_BODY_MAX];
 
@@ -351,7 +351,7 @@ check_large(size_t len, int wanted)
     }
 }
 
-/* Of a text: `len` times this octet between two others. */
+/* Write `count` times the octet between two texts into `large`; returns the length. */
 static size_t
 fill(const char *before, char octet, size_t count, const char *behind)
 {
@@ -373,7 +373,7 @@ a_head_has_so_many_octets_and_no_more(void **state)
     check_large(fill("GET / HTTP/1.1\r\n" HOST "X: ", 'a', room, "\r\n\r\n"), HTTP_PARSE_WHOLE);
     check_large(fill("GET / HTTP/1.1\r\n" HOST "X: ", 'a', room + 1, "\r\n\r\n"), 431);
     check_large(fill("GET / HTTP/1.1\r\n" HOST "X: ", 'a', 2 * room, ""), 431);
-    check_large(fill("GET /", 'a', line, " HTTP/1.1\r\n"), 431); /* no room for fields */
+    check_large(fill("GET /", 'a', line, " HTTP/1.1\r\n"), 431); /* no space for fields */
     check_large(fill("GET /", 'a', line + 1, " HTTP/1.1\r\n"), 414);
     check_large(fill("GET /", 'a', 2 * line, ""), 414);
     check_large(fill("", 'A', ACME_HTTP_HEADERS_MAX, ""), 414);

@@ -16,8 +16,8 @@
 
 #define REQUEST    "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 #define HANDSHAKES 4
-/* Less than as many handshakes take that wait for a token (op_timeout_ms of hsm/token.h), much more
- * than those that do not. */
+/* Less than that many handshakes take that wait for a token (op_timeout_ms of hsm/token.h), and
+ * much more than handshakes that do not. */
 #define SOON_MS 5000
 
 static void
@@ -28,7 +28,8 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     acme_http_respond(response, 200, "text/plain", "served", 6);
 }
 
-/* The first message of a handshake is sent, and no answer waited for; a refusal may be there. */
+/* Send the first message of a handshake without waiting for an answer; a refusal may already
+ * arrive. */
 static SSL *
 begin_handshake(SSL_CTX *ctx, const struct http_peer *peer)
 {
@@ -74,7 +75,7 @@ handshakes_do_not_wait_for_a_token_that_is_away(void **state)
     fault("remove");
     for (size_t i = 0; i < HANDSHAKES; i++)
         begun[i] = begin_handshake(ctx, &peer);
-    http_send(connected, REQUEST, strlen(REQUEST)); /* who is connected is served meanwhile */
+    http_send(connected, REQUEST, strlen(REQUEST)); /* open connections are served */
     assert_true(http_receive(connected, answer, sizeof(answer), "served", 1, SOON_MS) > 0);
     for (size_t i = 0; i < HANDSHAKES; i++) {
         assert_true(http_is_closed(SSL_get_fd(begun[i]), SOON_MS));
@@ -91,7 +92,7 @@ handshakes_do_not_wait_for_a_token_that_is_away(void **state)
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
-/* Of so many new keys the octets, which are sent at once. */
+/* Build that many KeyUpdate messages and send their octets at once. */
 static void
 send_key_updates(SSL *ssl, size_t count)
 {
@@ -129,7 +130,7 @@ new_keys_without_end_do_not_keep_the_loop(void **state)
     assert_int_equal(SSL_connect(ssl), 1);
     send_key_updates(ssl, many / 2);
     assert_int_equal(SSL_write(ssl, REQUEST, (int)strlen(REQUEST)), strlen(REQUEST));
-    assert_true(SSL_read(ssl, answer, sizeof(answer)) > 0); /* some are nothing special */
+    assert_true(SSL_read(ssl, answer, sizeof(answer)) > 0); /* a few are accepted */
     send_key_updates(ssl, many / 2);
     assert_true(http_is_closed(fd, SOON_MS));
     SSL_free(ssl);

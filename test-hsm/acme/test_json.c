@@ -107,7 +107,7 @@ eight_levels_are_enough(void **state)
     refuses(nine, strlen(nine), "nested deeper than 8 levels");
 }
 
-/* A parser that recursed first would meet its end here. */
+/* A parser that recursed before the check would crash here. */
 static void
 a_million_brackets_are_refused_before_they_are_parsed(void **state)
 {
@@ -230,7 +230,7 @@ canonical_form_sorts_by_octets_and_escapes_nothing_needless(void **state)
     (void)state;
     assert_string_equal(out, "{\"B\":2,\"a\":1,\"ab\":3,\"b\":\"a/b\",\"\xc3\xa9\":4,"
                              "\"\xef\xbf\xbd\":6,\"\xf0\x9f\x98\x80\":5}");
-    assert_string_equal(text, "\"a/b\""); /* RFC 9795 section 6.1 digests single values */
+    assert_string_equal(text, "\"a/b\""); /* RFC 9795 section 6.1: digests of single values */
     free(text);
     free(out);
     json_decref(in);

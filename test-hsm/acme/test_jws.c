@@ -67,7 +67,7 @@ key_of(const json_t *jwk)
     return key;
 }
 
-/* Parse and verify: the first kind that is not HSM_OK. */
+/* Parse and verify; returns the first status other than HSM_OK. */
 static enum hsm_status
 judge(const char *text, EVP_PKEY *key, struct hsm_reason *why)
 {
@@ -115,7 +115,7 @@ the_example_of_rfc_7515_verifies(void **state)
     json_decref(vector);
 }
 
-/* Every character of the example counts, the last bits of each part included. */
+/* Every character of the example is significant, including the last bits of each part. */
 static void
 no_character_can_be_changed(void **state)
 {
@@ -263,7 +263,7 @@ an_unsigned_jws_is_refused(void **state)
     EVP_PKEY_free(key);
 }
 
-/* The MAC is right, keyed with what an attacker knows: the public key as DER and as PEM. */
+/* The MAC is right, with a key known to an attacker: the public key as DER and as PEM. */
 static void
 hs256_keyed_with_the_public_key_is_refused(void **state)
 {
@@ -294,7 +294,7 @@ hs256_keyed_with_the_public_key_is_refused(void **state)
     EVP_PKEY_free(key);
 }
 
-/* The DER form that a signer forgot to convert, and one octet more or less. */
+/* The DER form that a signer failed to convert, and one octet more or less. */
 static void
 signatures_of_another_length_are_refused(void **state)
 {
@@ -385,7 +385,7 @@ wycheproof_agrees(void **state)
     assert_int_equal(cases, 41);
 }
 
-/* The key that an ACME request names: its jwk, or the account's. */
+/* The key that an ACME request refers to: its jwk, or the account's key. */
 static EVP_PKEY *
 key_of_request(const struct acme_jws *jws)
 {
@@ -458,7 +458,7 @@ acme_requests_do_not_verify_with_parts_of_another(void **state)
     json_decref(vectors);
 }
 
-/* A member of the payload of the step with that name, parsed; the caller decrefs *payload. */
+/* The parsed payload of the step with that name; the caller decrefs *payload. */
 static const json_t *
 step_payload(const json_t *vectors, const char *name, json_t **payload)
 {

@@ -21,7 +21,7 @@
 
 #define NOW       1800000000
 #define PROCESSES 4
-#define TRIES     20 /* of each process */
+#define TRIES     20 /* per process */
 #define TIMES     30
 
 static const char *const migrations[] = {
@@ -49,7 +49,7 @@ tear_down(void **state)
     return 0;
 }
 
-/* 0: there was room */
+/* Seconds to wait; 0: there was room. */
 static time_t
 take(struct acme_store *store, const struct acme_limit *of, const char *whom, time_t now)
 {
@@ -65,7 +65,7 @@ all_at_once_and_then_one_after_the_other(void **state)
     for (int i = 0; i < TIMES; i++)
         assert_int_equal(take(*state, &limit, "a", NOW), 0);
     assert_int_equal(take(*state, &limit, "a", NOW), 600 / TIMES);
-    assert_int_equal(take(*state, &limit, "b", NOW), 0); /* another one */
+    assert_int_equal(take(*state, &limit, "b", NOW), 0); /* another subject */
     assert_int_equal(take(*state, &limit, "a", NOW + 600 / TIMES - 1), 1);
     assert_int_equal(take(*state, &limit, "a", NOW + 600 / TIMES), 0);
     assert_int_equal(take(*state, &limit, "a", NOW + 600 / TIMES), 600 / TIMES);
@@ -109,7 +109,7 @@ a_process_counts_for_itself(void **state)
     for (int i = 0; i < TIMES; i++)
         assert_int_equal(acme_limit_here_take(here, "a", NOW), 0);
     assert_int_equal(acme_limit_here_take(here, "a", NOW), 600 / TIMES);
-    for (; whom[1] <= '9'; whom[1]++) /* others may have the same place, but not all of them */
+    for (; whom[1] <= '9'; whom[1]++) /* some share the slot of "a", but not all */
         with_room += acme_limit_here_take(here, whom, NOW) == 0;
     assert_true(with_room > 0);
     assert_int_equal(acme_limit_here_take(here, "a", NOW + 600 / TIMES - 1), 1);
@@ -190,7 +190,7 @@ who_has_everything_left_is_forgotten(void **state)
     acme_rows_free(rows);
 }
 
-/* In a process of its own: how often there was room. */
+/* In a separate process: returns how often there was room. */
 static int
 take_often(void)
 {

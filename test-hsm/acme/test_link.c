@@ -31,7 +31,7 @@ links_are_found_by_their_relation(void **state)
         {"<https://a/?x=1,2;3>;rel=next", "next", 0, "https://a/?x=1,2;3"},
         {"<https://a/1>;title=\"a, \\\"<b>;rel=next\";rel=up, <https://a/2>;rel=next", "next", 0,
          "https://a/2"},
-        {"<https://a/1>;rel=index;rel=next", "next", 0, NULL}, /* the first rel counts */
+        {"<https://a/1>;rel=index;rel=next", "next", 0, NULL}, /* only the first rel counts */
         {"<https://a/1>;anchor;rel = next", "next", 0, "https://a/1"},
         {" ,, <https://a/1> ; rel=next ,", "next", 0, "https://a/1"},
         {"<https://a/1>;rel=\"nextdoor\"", "next", 0, NULL},

@@ -15,10 +15,10 @@
 
 #include "http_fixture.h"
 
-#define SOON_MS 5000 /* what takes longer has failed */
+#define SOON_MS 5000 /* anything slower has failed */
 
 static struct hsm_metrics *metrics;
-static const char *reason; /* why it is not ready; NULL: it is */
+static const char *reason; /* why it is not ready; NULL: ready */
 static struct http_peer peer;
 static char reply[32768];
 
@@ -96,7 +96,7 @@ stop(void **state)
     return st == HSM_OK ? 0 : -1;
 }
 
-/* One request on a connection of its own; its answer in `reply`. */
+/* Send one request on a new connection and read the answer into `reply`. */
 static void
 ask(const char *method, const char *target)
 {
@@ -140,7 +140,7 @@ readiness_says_why_it_is_not(void **state)
     assert_in_reply("{\"ready\":false,\"reasons\":[\"the token is away\"]}");
     ask("HEAD", "/readyz");
     assert_status("503");
-    ask("GET", "/healthz"); /* alive all the same */
+    ask("GET", "/healthz"); /* still alive */
     assert_status("200");
     assert_in_reply("{\"status\":\"ok\"}");
 }
@@ -150,7 +150,7 @@ each_role_is_ready_or_not(void **state)
 {
     (void)state;
     ask("GET", "/readyz?role=one");
-    assert_status("404"); /* it has no roles */
+    assert_status("404"); /* no roles are defined */
     operations.roles = roles;
     ask("GET", "/readyz?role=one");
     assert_status("200");
@@ -176,7 +176,7 @@ other_methods_and_paths_are_refused(void **state)
         assert_in_reply("Allow: GET, HEAD");
     }
     ask("GET", "/metrics/");
-    assert_status("201"); /* is not one of the three */
+    assert_status("201"); /* not an operations path */
 }
 
 static void
@@ -187,7 +187,7 @@ requests_are_counted_by_route_method_and_status(void **state)
     ask("GET", "/order/18");
     ask("POST", "/order/17");
     ask("GET", "/12155551212?token=secret-token");
-    ask("GET", "/a\x01"); /* no handler sees it */
+    ask("GET", "/a\x01"); /* refused before any handler */
     assert_status("400");
     ask("GET", "/metrics");
     assert_status("200");
@@ -202,7 +202,7 @@ requests_are_counted_by_route_method_and_status(void **state)
     assert_null(strstr(reply, "12155551212"));
 }
 
-/* What the server logs of one request, as JSON; NULL: nothing. */
+/* The log entry of one request as JSON; NULL: none. */
 static json_t *
 log_of(const char *method, const char *target)
 {
@@ -253,14 +253,14 @@ the_log_has_fields_and_no_secrets(void **state)
     assert_true(json_is_number(json_object_get(json, "ms")));
     assert_null(json_object_get(json, "client"));
     json_decref(json);
-    json = log_of("GET", "/secret-token/12155551212"); /* whatever that is */
+    json = log_of("GET", "/secret-token/12155551212"); /* unknown paths are not logged */
     assert_member(json, "route", "other");
     assert_null(json_object_get(json, "path"));
     assert_null(strstr(json_string_value(json_object_get(json, "message")), "12155551212"));
     json_decref(json);
 }
 
-/* A fault is never passed over in silence; 503 is said on purpose, and no fault. */
+/* A fault is always logged. A 503 is intentional and is not a fault. */
 static void
 a_fault_is_logged_where_requests_are_not(void **state)
 {

@@ -59,7 +59,8 @@ write_pem(const char *path, EVP_PKEY *key, X509 *cert)
         abort();
 }
 
-/* Its TLS certificate: a key of somebody else's system, in a directory that is removed. */
+/* pebble's TLS certificate: its key belongs to another party's system, in a directory that is
+ * removed. */
 static void
 make_tls(const char *key_path)
 {
@@ -155,7 +156,7 @@ stop(void **state)
 
 /* ---- the client ---- */
 
-/* Once pebble listens. */
+/* The client, once pebble listens. */
 static struct acme_client *
 client_of(struct hsm_key *account_key, bool bound)
 {
@@ -201,7 +202,7 @@ respond(void *context, const struct acme_client_challenge *challenge, EVP_PKEY *
     return *payload != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
-/* For sp.example and www.sp.example, by a key in the token. */
+/* A CSR for sp.example and www.sp.example, for a key in the token. */
 static uint8_t *
 make_csr(struct hsm_key *key, size_t *len)
 {
@@ -312,7 +313,7 @@ the_accounts_key_is_changed_and_the_account_given_up(void **state)
 
     (void)state;
     must(acme_client_account_rollover(client, world.second, &why), &why);
-    certs_chain_free(obtain(client, "third certificate")); /* by the new key */
+    certs_chain_free(obtain(client, "third certificate")); /* with the new key */
     must(acme_client_account_deactivate(client, &why), &why);
     acme_client_free(client);
     client = client_of(world.first, true);

@@ -114,7 +114,7 @@ it_is_issued_anew_for_another_name_and_else_kept(void **state)
     free(root_after);
 }
 
-/* As when the root's token was lost, and its file moved away. */
+/* The token with the root's key was lost and the root's file was moved away. */
 static void
 what_a_former_root_of_that_name_signed_is_issued_anew(void **state)
 {
@@ -202,7 +202,7 @@ what_another_issuer_signed_is_kept_whatever_it_names(void **state)
     assert_string_equal(after, before);
     free(before);
     free(after);
-    assert_int_equal(unlink(theirs.path), 0); /* the next tests have their own */
+    assert_int_equal(unlink(theirs.path), 0); /* the following tests use their own */
     certs_chain_free(chain);
     certs_chain_free(root);
     hsm_key_free(key);

@@ -82,7 +82,7 @@ text_of(const char *path)
     return (char *)octets;
 }
 
-/* Run sti-ca with these arguments, NULL-terminated; its exit status. */
+/* Run sti-ca with these NULL-terminated arguments; returns its exit status. */
 static int
 run_args(const char *const *arguments)
 {
@@ -145,7 +145,7 @@ init_makes_what_is_missing_and_keeps_what_is_there(void **state)
     assert_succeeds(init());
     for (size_t i = 0; i < FILES; i++)
         before[i] = text_of(in_dir(files[i]));
-    assert_int_equal(unlink(in_dir("sti-ca-chain.pem")), 0); /* as if it had been interrupted */
+    assert_int_equal(unlink(in_dir("sti-ca-chain.pem")), 0); /* as if init had been interrupted */
     assert_succeeds(init());
     renewed = text_of(in_dir("sti-ca-chain.pem"));
     assert_string_not_equal(renewed, before[1]);
@@ -220,7 +220,7 @@ init_with_chain(const char *where, const char *chain)
                "--issuing-chain", chain);
 }
 
-/* The issuing certificate with another signature, and its root. */
+/* The issuing certificate with a wrong signature, and its root. */
 static void
 write_forged_chain(const char *path)
 {
@@ -270,9 +270,9 @@ what_an_offline_root_signed_is_taken_and_no_root_made(void **state)
     write_forged_chain(in_dir("forged.pem"));
     assert_fails(init_with_chain(where, in_dir("forged.pem")), 1, "signature");
     taken = text_of(in_dir("offline/sti-ca-chain.pem"));
-    assert_string_equal(taken, chain); /* it is as it was */
+    assert_string_equal(taken, chain); /* unchanged */
     free(taken);
-    half_text = text_of(in_dir("half.pem")); /* another one that is there is replaced */
+    half_text = text_of(in_dir("half.pem")); /* a different existing chain is replaced */
     assert_int_equal(
         hsm_file_write(in_dir("offline/sti-ca-chain.pem"), half_text, strlen(half_text), 0644),
         HSM_OK);
@@ -320,7 +320,7 @@ command_lines_and_configurations_that_are_refused(void **state)
     assert_int_equal(RUN("serve", "--config", config, "word"), 2);
     assert_int_equal(RUN("serve", "--pin", "2468"), 2);
     assert_null(strstr(output, "2468"));
-    for (int joined = 0; joined < 2; joined++) { /* an option cut short: nobody types a PIN there */
+    for (int joined = 0; joined < 2; joined++) { /* an abbreviated option: no PIN is printed */
         assert_fails(joined ? RUN("init", "--dir", dir, "--pin=2468")
                             : RUN("init", "--dir", dir, "--pin", "2468"),
                      2, "cut short");
@@ -379,7 +379,7 @@ keys_of_external_accounts_are_made_listed_and_removed(void **state)
     assert_succeeds(RUN("eab", "add", "--config", config, "--id", "sp-one"));
     key = text_of(in_dir("external-accounts/sp-one"));
     assert_int_equal(strcspn(key, "\n"), 86); /* base64url of 64 octets */
-    assert_null(strstr(output, key)); /* whoever reads the screen does not learn it */
+    assert_null(strstr(output, key)); /* not shown on the screen */
     free(key);
     assert_fails(RUN("eab", "add", "--config", config, "--id", "sp-one"), 1, "exists, or was used");
     assert_fails(RUN("eab", "add", "--config", config, "--id", "../sp"), 1, "[A-Za-z0-9_-]");
@@ -418,7 +418,7 @@ operators_of_the_status_page_are_added_listed_and_removed(void **state)
                  "password-source");
 }
 
-/* A certificate that the CA has issued, as far as its store goes. */
+/* Record a certificate as issued by the CA. */
 static void
 plant_certificate(void)
 {
@@ -479,7 +479,7 @@ an_operator_revokes_a_certificate_once(void **state)
     assert_fails(RUN("revoke", "--config", config, "--serial", serial), 1, "revoked already");
 }
 
-/* Of the certificate above. */
+/* The account of the certificate above. */
 static void
 an_operator_lists_accounts_and_revokes_one(void **state)
 {
@@ -493,7 +493,7 @@ an_operator_lists_accounts_and_revokes_one(void **state)
     assert_non_null(strstr(output, "a\trevoked\t"));
 }
 
-/* At the start, and not at the first certificate. */
+/* At the start, not with the first certificate. */
 static void
 what_no_certificate_could_be_made_with_is_refused_with_its_line(void **state)
 {
@@ -521,7 +521,7 @@ what_no_certificate_could_be_made_with_is_refused_with_its_line(void **state)
     free(ours);
 }
 
-/* All of it or nothing, on the command line and in the file. */
+/* All settings of the account or none, on the command line and in the file. */
 static void
 an_account_at_the_sti_pa_is_configured_whole(void **state)
 {
@@ -544,7 +544,7 @@ an_account_at_the_sti_pa_is_configured_whole(void **state)
     assert_true(asprintf(&whole, "%suser = sti-ca\npassword-source = file:ca.password\n", half) >
                 0);
     assert_int_equal(hsm_file_write(config, whole, strlen(whole), 0644), HSM_OK);
-    assert_int_equal(RUN("serve", "--config", config, "--check"), 1); /* it is not there yet */
+    assert_int_equal(RUN("serve", "--config", config, "--check"), 1); /* no such file yet */
     assert_int_equal(hsm_file_write(in_dir("ca.password"), "pass word\n", 10, 0600), HSM_OK);
     assert_succeeds(RUN("serve", "--config", config, "--check"));
     assert_null(strstr(output, "pass word"));
@@ -556,7 +556,7 @@ an_account_at_the_sti_pa_is_configured_whole(void **state)
     free(with_key);
     assert_true(asprintf(&with_key, "%sapi-key-source = file:ca.key\n", half) > 0);
     assert_int_equal(hsm_file_write(config, with_key, strlen(with_key), 0644), HSM_OK);
-    assert_int_equal(RUN("serve", "--config", config, "--check"), 1); /* it is not there yet */
+    assert_int_equal(RUN("serve", "--config", config, "--check"), 1); /* no such file yet */
     assert_int_equal(hsm_file_write(in_dir("ca.key"), "k.e-y\n", 6, 0600), HSM_OK);
     assert_succeeds(RUN("serve", "--config", config, "--check"));
     assert_null(strstr(output, "k.e-y"));
@@ -572,7 +572,7 @@ an_account_at_the_sti_pa_is_configured_whole(void **state)
     free(ours);
 }
 
-/* Until it answers, 20 s at most. */
+/* Retries until the server answers, for 20 s at most. */
 static struct acme_client *
 connect_client(const struct acme_client_config *with)
 {
@@ -667,7 +667,7 @@ an_operator_reads_who_did_what(void **state)
         assert_non_null(strstr(output, told[i]));
     assert_non_null(strstr(output, "  operator "));
     assert_succeeds(RUN("events", "--config", config, "--last", "1", "--json"));
-    object = json_loads(output, 0, NULL); /* one line, and no other */
+    object = json_loads(output, 0, NULL); /* a single line */
     assert_string_equal(json_string_value(json_object_get(object, "what")), "configured");
     json_decref(object);
     assert_fails(RUN("events", "--config", config, "--last", "0"), 2, "--last");

@@ -63,7 +63,7 @@ spawn(char *const args[])
     return pid;
 }
 
-/* `output` receives what programs said since the last one was started. */
+/* Read the output of the programs since the last one was started into `output`. */
 static void
 read_output(void)
 {
@@ -77,8 +77,7 @@ read_output(void)
     free(octets);
 }
 
-/* Run sti-pa with these arguments, NULL-terminated; its exit status. `output` receives what it
- * said. */
+/* Run sti-pa with these NULL-terminated arguments; returns its exit status and fills `output`. */
 static int
 run(const char *first, ...)
 {
@@ -170,7 +169,7 @@ text_of(const char *path)
     return (char *)octets;
 }
 
-/* As an operator moves to PostgreSQL: another line of the configuration, if it is to be one. */
+/* Change the store in the configuration to PostgreSQL, if the tests run with it. */
 static void
 choose_store(void)
 {
@@ -216,7 +215,7 @@ init_makes_what_is_missing_and_keeps_what_is_there(void **state)
     assert_succeeds(init());
     assert_int_equal(access(in_dir("pa-crl-chain.pem"), R_OK), 0);
     assert_succeeds(run("serve", "--config", config, "--check", NULL));
-    assert_null(strstr(output, "signed")); /* to look is not to publish */
+    assert_null(strstr(output, "signed")); /* --check publishes nothing */
     assert_succeeds(run("events", "--config", config, NULL));
     assert_string_equal(output, "");
 }
@@ -303,7 +302,7 @@ accounts_are_added_once_and_listed(void **state)
     assert_non_null(strstr(output, "1002  user sp-two  SPC 5678\n"));
 }
 
-/* A root of an STI-CA that is not ours, and one that is no root. */
+/* The root of another STI-CA, and a certificate that is not a root. */
 static void
 trusted_cas_are_added_once_and_listed(void **state)
 {
@@ -322,7 +321,7 @@ trusted_cas_are_added_once_and_listed(void **state)
     assert_non_null(strstr(output, "CN=Example SHAKEN ROOT"));
 }
 
-/* The STI-CA of the line before: its chain is its intermediate and the root. */
+/* The STI-CA of the test above: its chain consists of its intermediate and the root. */
 static void
 an_sti_ca_has_an_account_for_its_own_names(void **state)
 {
@@ -422,10 +421,10 @@ an_operator_changes_codes_and_password_and_sees_how_an_account_stands(void **sta
     assert_int_equal(run("account", "password", "--config", config, "--id", "none",
                          "--generate-password", in_dir("none.next"), NULL),
                      1);
-    assert_int_equal(access(in_dir("none.next"), F_OK), -1); /* nobody has it */
+    assert_int_equal(access(in_dir("none.next"), F_OK), -1); /* no such account */
 }
 
-/* Or the password that got out would be the new one. */
+/* Otherwise a leaked password would become the new one. */
 static void
 a_password_that_is_there_is_no_new_one(void **state)
 {
@@ -496,9 +495,10 @@ an_operator_takes_off_the_crl_what_should_not_be_there(void **state)
     assert_int_equal(run("revocation", "drop", "--config", config, "--id", "3", "--to", "2",
                          "--reason", "stolen", NULL),
                      2);
+    /* the operator's own */
     assert_int_equal(run("revocation", "drop", "--config", config, "--id", "3", "--to", "9",
                          "--account", "ca-1", "--reason", "stolen", NULL),
-                     1); /* the operator's own */
+                     1);
     assert_non_null(strstr(output, "none of these is on the CRL"));
     assert_succeeds(run("revocation", "drop", "--config", config, "--id", "3", "--to", "9",
                         "--reason", "stolen", NULL));
@@ -530,7 +530,7 @@ an_operator_says_after_a_restore_what_was_published(void **state)
     assert_non_null(strstr(output, ": number raised: CRL: 70 was published\n"));
 }
 
-/* Until it answers, 20 s at most. */
+/* Retries until the server answers, for 20 s at most. */
 static void
 wait_until_it_serves(struct acme_http_client *http, const char *url)
 {
@@ -580,7 +580,7 @@ use_it(struct acme_http_client *http, const char *list_url, const struct certs_c
     if (acme_authority_fetch_crl(http, crl_url, anchors, time(NULL), &crl, &why) != HSM_OK)
         fail_msg("%s", why.text);
     assert_int_equal(certs_crl_number(crl), 71);
-    assert_int_equal(certs_crl_len(crl), 2); /* what an operator approved, and added */
+    assert_int_equal(certs_crl_len(crl), 2); /* one approved and one added by an operator */
     acme_ca_list_free(list);
     certs_crl_free(crl);
     free(token);
@@ -618,7 +618,7 @@ daemon_serves_until_sigterm(void **state)
     acme_http_client_free(http);
 }
 
-/* The STI-CA's account wants a serial number of its own on the CRL. */
+/* Revoke that serial number with the STI-CA's account. */
 static void
 revoke_serial(struct acme_http_client *http, uint8_t serial)
 {
@@ -649,7 +649,7 @@ revoke_serial(struct acme_http_client *http, uint8_t serial)
     certs_chain_free(chain);
 }
 
-/* "CRL signed" among all events. */
+/* The number of "CRL signed" events. */
 static int
 crls_signed(void)
 {
@@ -661,8 +661,8 @@ crls_signed(void)
     return count;
 }
 
-/* The daemon signs by itself what it has answered for; and one that is killed leaves it to the
- * next. */
+/* The daemon publishes an accepted revocation without a request for the CRL. If it is killed, the
+ * next one publishes it. */
 static void
 what_was_answered_for_is_published_also_after_a_kill(void **state)
 {
@@ -684,7 +684,7 @@ what_was_answered_for_is_published_also_after_a_kill(void **state)
     wait_until_it_serves(http, list_url);
     before = crls_signed();
     revoke_serial(http, 21);
-    while (crls_signed() == before) /* nobody asks for it; the runner ends what never comes */
+    while (crls_signed() == before) /* no request for the CRL; the runner ends the loop otherwise */
         nanosleep(&(struct timespec){.tv_nsec = 100 * 1000 * 1000}, NULL);
     revoke_serial(http, 22);
     assert_int_equal(kill(pid, SIGKILL), 0);

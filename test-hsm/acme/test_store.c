@@ -149,9 +149,10 @@ a_name_that_is_taken_exists(void **state)
     assert_int_equal(add(*state, "a"), HSM_ERR_EXISTS);
     assert_int_equal(acme_store_run(*state, NULL, "INSERT INTO item(id,name) VALUES(1,'b')", ""),
                      HSM_ERR_EXISTS);
-    assert_int_equal(add(*state, NULL), HSM_ERR_USAGE); /* NOT NULL */
+    assert_int_equal(add(*state, NULL), HSM_ERR_USAGE); /* violates NOT NULL */
+    /* violates REFERENCES */
     assert_int_equal(acme_store_run(*state, NULL, "INSERT INTO part VALUES(99)", ""),
-                     HSM_ERR_USAGE); /* REFERENCES */
+                     HSM_ERR_USAGE);
     assert_int_equal(number(*state, "SELECT count(*) FROM item"), 1);
 }
 
@@ -207,7 +208,7 @@ transactions_do_not_nest_and_commit_needs_one(void **state)
     assert_int_equal(acme_store_begin(*state), HSM_OK);
     assert_int_equal(acme_store_begin(*state), HSM_ERR_USAGE);
     assert_int_equal(acme_store_commit(*state), HSM_OK);
-    acme_store_rollback(*state); /* none: nothing happens */
+    acme_store_rollback(*state); /* without a transaction: no effect */
     assert_int_equal(add(*state, "a"), HSM_OK);
 }
 
@@ -263,7 +264,7 @@ threads_wait_for_each_others_transactions(void **state)
     assert_int_equal(number(*state, "SELECT value FROM counter"), THREADS * ROUNDS);
 }
 
-/* Of its own thread: who is within the transaction sees what it has changed. */
+/* Runs on a separate thread, because this one would see its own transaction's changes. */
 static void *
 count_items(void *context)
 {
@@ -285,7 +286,7 @@ items_seen_by_another_thread(struct acme_store *store)
     void *count = NULL;
 
     assert_int_equal(pthread_create(&thread, NULL, count_items, store), 0);
-    assert_int_equal(pthread_join(thread, &count), 0); /* without an end if it had to wait */
+    assert_int_equal(pthread_join(thread, &count), 0); /* does not return if the thread blocks */
     return (intptr_t)count;
 }
 
@@ -462,7 +463,7 @@ a_migration_names_only_what_there_is(void **state)
     remove_files();
 }
 
-/* ---- PostgreSQL alone ---- */
+/* ---- PostgreSQL only ---- */
 
 static void
 commits_reach_the_servers_disk_whatever_the_server_does_for_others(void **state)
@@ -509,7 +510,7 @@ a_connection_that_broke_is_made_anew_between_transactions(void **state)
     assert_int_equal(acme_store_begin(*state), HSM_OK);
     assert_int_equal(add(*state, "lost"), HSM_OK);
     cut_connections();
-    assert_int_equal(acme_store_commit(*state), HSM_ERR_BUSY); /* it may be durable, or not */
+    assert_int_equal(acme_store_commit(*state), HSM_ERR_BUSY); /* durable or not */
     assert_int_equal(add(*state, "lost"), HSM_OK);
     assert_int_equal(number(*state, "SELECT count(*) FROM item"), 2);
 }

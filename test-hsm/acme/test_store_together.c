@@ -62,9 +62,9 @@ has(struct acme_store *store, const char *name)
     return number(store, "SELECT count(*) FROM item WHERE name = ?", name) == 1;
 }
 
-/* ---- works ---- */
+/* ---- work items ---- */
 
-/* A work that adds an item. */
+/* A work item that adds a row. */
 struct adding {
     struct acme_store_work work;
     const char *name;
@@ -87,7 +87,7 @@ ask(struct acme_store *store, struct adding *adding, const char *name)
     acme_store_ask(store, &adding->work);
 }
 
-/* A transaction of another thread, which lasts until it is let go. */
+/* A transaction of another thread that lasts until it is released. */
 struct holding {
     struct acme_store *store;
     pthread_t thread;
@@ -101,7 +101,7 @@ stay(struct acme_store *store, void *context)
 {
     struct holding *holding = context;
 
-    if (!holding->has_begun) { /* it may be run again */
+    if (!holding->has_begun) { /* it may be run twice */
         holding->has_begun = true;
         sem_post(&holding->began);
         while (sem_wait(&holding->go) != 0)
@@ -153,7 +153,7 @@ what_is_asked_during_a_transaction_goes_along_with_the_next(void **state)
     ask(*state, &two, "two");
     let_go(&holding);
     assert_true(has(*state, "held"));
-    assert_int_equal(one.runs + two.runs, 0); /* nobody waits for them yet */
+    assert_int_equal(one.runs + two.runs, 0); /* no one waits for them yet */
     assert_int_equal(acme_store_wait(*state, &one.work), HSM_OK);
     assert_int_equal(two.runs, 1);
     assert_true(has(*state, "one") && has(*state, "two"));
@@ -172,13 +172,13 @@ a_work_that_fails_is_undone_alone(void **state)
     assert_int_equal(acme_store_wait(*state, &first.work), HSM_OK);
     assert_int_equal(acme_store_wait(*state, &taken.work), HSM_ERR_EXISTS);
     assert_int_equal(acme_store_wait(*state, &after.work), HSM_OK);
-    assert_int_equal(first.runs, 2); /* each runs by itself, once somebody has failed */
+    assert_int_equal(first.runs, 2); /* after a failure, each is run separately */
     assert_int_equal(taken.runs, 2);
     assert_int_equal(after.runs, 1);
     assert_true(has(*state, "same") && has(*state, "after"));
 }
 
-/* Another process, which wants to write when a work of ours fails. */
+/* Another process that tries to write when one of our work items fails. */
 struct intruder {
     pthread_t thread;
     struct acme_store *store;
@@ -198,7 +198,7 @@ intrude(void *context)
     return NULL;
 }
 
-/* It fails, and leaves something behind. */
+/* Fails after it has written a row. */
 static enum hsm_status
 fail_while_another_comes(struct acme_store *store, void *context)
 {
@@ -211,7 +211,7 @@ fail_while_another_comes(struct acme_store *store, void *context)
         assert_int_equal(pthread_create(&intruder->thread, NULL, intrude, intruder), 0);
         while (sem_wait(&intruder->comes) != 0)
             continue;
-        usleep(50000); /* it is at the lock */
+        usleep(50000); /* it waits for the lock now */
     }
     return HSM_ERR_DENIED;
 }
@@ -268,7 +268,7 @@ the_work_that_leads_may_fail_as_well(void **state)
     assert_true(has(*state, "after"));
 }
 
-/* Between asking and waiting a thread may be at something that lasts. */
+/* A thread may do something slow between submitting a work item and waiting for it. */
 static void
 who_has_asked_and_does_not_wait_keeps_nobody_waiting(void **state)
 {
@@ -281,7 +281,7 @@ who_has_asked_and_does_not_wait_keeps_nobody_waiting(void **state)
     begin_to_hold(*state, &another);
     sem_post(&another.go);
     assert_int_equal(pthread_join(another.thread, NULL), 0);
-    assert_int_equal(another.status, HSM_ERR_EXISTS); /* it was held before */
+    assert_int_equal(another.status, HSM_ERR_EXISTS); /* "held" exists */
     assert_int_equal(acme_store_wait(*state, &asked.work), HSM_OK);
     assert_true(has(*state, "asked"));
     sem_destroy(&another.began);
@@ -295,7 +295,7 @@ works_and_transactions_of_ones_own_wait_for_each_other(void **state)
 
     assert_int_equal(acme_store_begin(*state), HSM_OK);
     ask(*state, &adding, "late");
-    assert_int_equal(acme_store_wait(*state, &adding.work), HSM_ERR_USAGE); /* within one */
+    assert_int_equal(acme_store_wait(*state, &adding.work), HSM_ERR_USAGE); /* inside one */
     assert_int_equal(adding.runs, 0);
     assert_int_equal(acme_store_commit(*state), HSM_OK);
     assert_false(has(*state, "late"));
@@ -304,7 +304,7 @@ works_and_transactions_of_ones_own_wait_for_each_other(void **state)
     assert_true(has(*state, "late"));
 }
 
-/* What is read in a work is what it changes. Each tenth fails. */
+/* The value read in a work item is the one it changes. Every tenth item fails. */
 static enum hsm_status
 count_up(struct acme_store *store, void *context)
 {
