@@ -16,7 +16,7 @@
 
 #include <acme/http_server.h>
 
-#define CALLER_OCTETS_MAX 65536 /* of an answer's head, and of its body */
+#define CALLER_OCTETS_MAX 65536 /* limit of an answer's head, and of its body */
 
 struct caller {
     const char *unix_socket; /* NULL: TLS to `base` */
@@ -59,8 +59,8 @@ caller_keep_head(char *data, size_t size, size_t count, void *context)
     return caller_keep(called->head, &called->head_len, data, size * count);
 }
 
-/** One exchange on a connection of its own. `headers` ends with NULL, or is NULL; a body that is
- *  NULL is none. Aborts when there is no answer. */
+/* One exchange on a connection of its own. `headers` ends with NULL, or is NULL; a NULL body sends
+ * no body. Aborts when there is no answer. */
 static inline void
 call(const struct caller *caller, const char *method, const char *target,
      const char *const *headers, const char *body, struct called *called)

@@ -25,7 +25,7 @@ static char directory[CA_URL_SIZE];
 static struct sks_catalogue *catalogue;
 static const struct sks_account_owner owner = {"", directory, TOKEN_URI};
 
-/* ---- what is there ---- */
+/* ---- keys and accounts as stored ---- */
 
 static enum hsm_status
 open_account(struct sks_account **out, struct hsm_reason *why)
@@ -46,7 +46,7 @@ must(enum hsm_status st, const struct hsm_reason *why)
         fail_msg("%s: %s", hsm_status_text(st), why->text);
 }
 
-/* The URL of the account that it opens with; static storage. */
+/* The URL of the account that opens now; static storage. */
 static const char *
 kid_now(void)
 {
@@ -129,7 +129,7 @@ no_account_no_key_change(void **state)
     assert_int_equal(account_keys(), 1);
 }
 
-/* The name of the next key is noted; nothing else has happened. */
+/* The name of the next key is recorded; nothing else has happened. */
 static void
 death_before_the_key_was_made_is_survived(void **state)
 {
@@ -144,7 +144,7 @@ death_before_the_key_was_made_is_survived(void **state)
     assert_int_equal(account_keys(), 1);
 }
 
-/* The CA has changed the key, and its answer was never read. */
+/* The CA has changed the key, but its answer was never read. */
 static void
 death_after_the_ca_took_the_key_is_survived(void **state)
 {
@@ -230,14 +230,14 @@ a_ca_that_refuses_leaves_the_present_key(void **state)
     sks_account_close(account);
     assert_string_equal(noted().label, label);
     assert_string_equal(noted().next, "");
-    note(label, "acme-account-refused"); /* and one that was begun before is given up */
+    note(label, "acme-account-refused"); /* a change begun earlier is given up */
     assert_string_equal(kid_now(), kid);
     assert_string_equal(noted().next, "");
     ca.intercept = NULL;
     assert_int_equal(account_keys(), 1);
 }
 
-/* The STI-CA changes the key, and answers with what nobody can read. */
+/* The STI-CA changes the key, but its answer cannot be parsed. */
 static bool
 garble_key_change(struct ca_fixture *fixture, const struct acme_http_request *request,
                   struct acme_http_response *response)
@@ -273,7 +273,7 @@ an_answer_that_cannot_be_read_costs_no_key(void **state)
     assert_int_equal(account_keys(), 1);
 }
 
-/* A CA that has lost its store, or whose replica lags behind. */
+/* The CA has lost its store, or its replica lags behind. */
 static void
 a_ca_that_knows_neither_key_costs_none(void **state)
 {
@@ -281,7 +281,7 @@ a_ca_that_knows_neither_key_costs_none(void **state)
     struct hsm_reason why = {""};
 
     (void)state;
-    must(open_account(&account, &why), &why); /* makes a key, and no account */
+    must(open_account(&account, &why), &why); /* generates a key but no account */
     sks_account_close(account);
     account = NULL;
     note(noted().label, "acme-account-unknown");
@@ -289,9 +289,9 @@ a_ca_that_knows_neither_key_costs_none(void **state)
     assert_string_equal(noted().next, "acme-account-unknown");
     assert_int_equal(account_keys(), 2);
     sks_account_close(account);
-    (void)kid_now(); /* the account is made, with the present key */
+    (void)kid_now(); /* creates the account with the present key */
     (void)kid_now();
-    assert_string_equal(noted().label, "acme-account-unknown"); /* and the change is finished */
+    assert_string_equal(noted().label, "acme-account-unknown"); /* the key change is finished */
     assert_int_equal(account_keys(), 1);
 }
 
@@ -338,7 +338,7 @@ answer_deactivated(struct ca_fixture *fixture, const struct acme_http_request *r
     return true;
 }
 
-/* Some CAs answer with it, where others refuse. */
+/* Some CAs answer with a deactivated account where others refuse. */
 static void
 an_account_that_is_said_to_be_deactivated_has_ended(void **state)
 {
@@ -401,7 +401,7 @@ a_ca_that_is_away_ends_no_account(void **state)
     sks_account_close(account);
 }
 
-/* A key that another CA's account has stays. */
+/* A key that is used by an account at another CA is not destroyed. */
 static void
 a_shared_key_is_kept(void **state)
 {

@@ -64,7 +64,7 @@ reopen(void)
     assert_int_equal(sks_catalogue_open(path, &catalogue), HSM_OK);
 }
 
-/* A credential on the way, with texts that sks_credential_clear() can release. */
+/* A credential in the given state, with texts that sks_credential_clear() can release. */
 static struct sks_credential
 credential(enum sks_state state, const char *spc, const char *token_uri, const char *x5u)
 {
@@ -241,7 +241,7 @@ only_activation_makes_active(void **state)
     assert_int_equal(sks_catalogue_put(catalogue, &made), HSM_ERR_USAGE);
     assert_int_equal(state_of(made.id), SKS_PUBLISHED);
     assert_int_equal(sks_catalogue_activate(catalogue, made.id), HSM_OK);
-    assert_int_equal(sks_catalogue_put(catalogue, &made), HSM_OK); /* it is active now */
+    assert_int_equal(sks_catalogue_put(catalogue, &made), HSM_OK); /* it is active by now */
     assert_int_equal(sks_catalogue_activate(catalogue, made.id), HSM_OK);
     assert_int_equal(state_of(made.id), SKS_ACTIVE);
     sks_credential_clear(&made);
@@ -265,7 +265,7 @@ activation_retires_the_other_of_the_same_spc_and_token_alone(void **state)
     assert_int_equal(state_of(old), SKS_RETIRING);
     assert_int_equal(state_of(other_token), SKS_ACTIVE);
     assert_int_equal(state_of(other_spc), SKS_ACTIVE);
-    /* what retires does not come back */
+    /* a retiring credential is not activated again */
     assert_int_equal(sks_catalogue_activate(catalogue, old), HSM_ERR_USAGE);
     assert_int_equal(state_of(fresh), SKS_ACTIVE);
 }
@@ -364,7 +364,7 @@ version_grows_with_each_change_by_anyone(void **state)
     int64_t id;
 
     (void)state;
-    assert_int_equal(version(), before); /* looking changes nothing */
+    assert_int_equal(version(), before); /* reading changes nothing */
     assert_int_equal(sks_catalogue_open(path, &other), HSM_OK);
     catalogue = other;
     id = put(SKS_PUBLISHED, "1234", TOKEN, "https://cr.example/1.pem");
@@ -390,7 +390,7 @@ unknown_id_is_not_found(void **state)
     sks_credential_clear(&made);
 }
 
-/* A process that is killed right after a change, without closing anything. */
+/* The process is killed right after a change, without closing anything. */
 static void
 change_survives_the_death_of_its_process(void **state)
 {
@@ -455,9 +455,9 @@ enum hsm_status __real_acme_store_open(const char *place, const char *const *scr
 enum hsm_status __wrap_acme_store_open(const char *place, const char *const *scripts,
                                        struct acme_store **out);
 
-static const char *const *migrations; /* of the catalogue, as it hands them to its store */
+static const char *const *migrations; /* of the catalogue, as passed to its store */
 
-/* In place of the store's: the linker's --wrap. */
+/* Replaces acme_store_open() through the linker's --wrap. */
 enum hsm_status
 __wrap_acme_store_open(const char *place, const char *const *scripts, struct acme_store **out)
 {
@@ -465,8 +465,8 @@ __wrap_acme_store_open(const char *place, const char *const *scripts, struct acm
     return __real_acme_store_open(place, scripts, out);
 }
 
-/* What the program of that version left: a credential that signs, and from the second on the time
- * of its renewal and the key of an account. */
+/* The data that the program of that version left: a credential that signs; from the second version
+ * on also the time of its renewal and an account key. */
 static void
 make_former(size_t version, const char *const *former, const char *place)
 {
@@ -535,7 +535,7 @@ a_catalogue_of_every_former_version_is_taken_further(void **state)
         assert_int_equal(sks_catalogue_version(opened, &before), HSM_OK);
         assert_int_equal(sks_catalogue_forget(opened, 7), HSM_ERR_USAGE); /* it signs */
         sks_catalogue_close(opened);
-        assert_int_equal(sks_catalogue_open(place, &opened), HSM_OK); /* once */
+        assert_int_equal(sks_catalogue_open(place, &opened), HSM_OK); /* migrated only once */
         assert_int_equal(sks_catalogue_version(opened, &after), HSM_OK);
         assert_int_equal(after, before);
         sks_catalogue_close(opened);

@@ -27,14 +27,14 @@ static const char *const esnet[] = {"esnet.0"};
 static const char *const too_long[] = {
     "a.0123456789012345678901234567890123456789012345678901234567890123"};
 
-/* What all of one kind need. */
+/* The claims common to all PASSporTs of one type. */
 #define BASE   .orig_tn = "12155551212", .dest_tn = to_13, .dest_tn_count = 1, .iat = 1768478400
 #define SHAKEN BASE, .attest = 'A', .origid = ORIGID
 #define DIV    BASE, .ppt = SKS_PPT_DIV, .div_tn = "12155551213"
 #define RPH    BASE, .ppt = SKS_PPT_RPH, .rph_auth = ets_wps, .rph_count = 2
 #define RCD    BASE, .ppt = SKS_PPT_RCD
 
-/* The refusal in one text; each names its claim. */
+/* Check the claims and return the refusal as one text; every refusal names its claim. */
 static enum hsm_status
 check(const struct sks_claims *claims, struct hsm_reason *why)
 {
@@ -59,7 +59,7 @@ assert_payload(const struct sks_claims *claims, const char *wanted)
     assert_int_equal(len, strlen(wanted));
 }
 
-/* The payload of a PASSporT that a peer made; free() it. */
+/* The payload of a PASSporT made by a peer; free() it. */
 static char *
 payload_of_vector(const json_t *vectors, const char *id)
 {
@@ -121,7 +121,7 @@ each_kind_is_written_as_its_vector(void **state)
     json_decref(vectors);
 }
 
-/* RFC 8225 section 9: members in order, whatever is there; arrays keep theirs. */
+/* RFC 8225 section 9: members are sorted; the order of arrays is kept. */
 static void
 all_members_stand_in_their_order(void **state)
 {
@@ -139,7 +139,7 @@ all_members_stand_in_their_order(void **state)
                  "\"},{\"alg\":\"sha-256\",\"dig\":\"" SHA256_B
                  "\"}],\"orig\":{\"tn\":\"12155551212\"},\"origid\":\"" ORIGID
                  "\",\"rcd\":{\"apn\":\"12155551212\",\"nam\":\"Caf\xc3\xa9\"}}");
-    claims.rcdi = rcdi; /* the digest of something else */
+    claims.rcdi = rcdi; /* the digest does not match the value */
     assert_int_equal(check(&claims, &why), HSM_ERR_MALFORMED);
     assert_non_null(strstr(why.text, "rcdi: /apn"));
     assert_payload(&(struct sks_claims){DIV, .div_hi = "1.2"},
@@ -277,7 +277,7 @@ rich_call_data_has_the_members_of_its_rfc(void **state)
     }
 }
 
-/* The digests that RFC 9795 publishes, and the same of another value. */
+/* The digests that RFC 9795 publishes, and the same digests for another value. */
 static void
 published_digests_are_recomputed(void **state)
 {
@@ -302,7 +302,7 @@ published_digests_are_recomputed(void **state)
         char pointer[16];
 
         snprintf(pointer, sizeof(pointer), "/jcd/1/%d/3", i);
-        json_object_set(rcdi, pointer, json_object_get(nam, "rcdi")); /* of its content: untold */
+        json_object_set(rcdi, pointer, json_object_get(nam, "rcdi")); /* content not fetched */
     }
     photo = json_object_get(rcdi, "/jcd/1/3/3");
     assert_non_null(photo);

@@ -31,7 +31,7 @@ static struct {
     time_t now;
 } world;
 
-/* A credential with a key in the token; activate: and it signs. */
+/* Add a credential with a key in the token; one in state active is activated. */
 static int64_t
 add(const char *label, enum sks_state state, const char *key_uri)
 {
@@ -100,7 +100,7 @@ a_credential_ends_step_by_step_and_its_key_last(void **state)
     assert_int_equal(sks_lifecycle_tidy(&world.lifecycle, world.now + 200), HSM_OK);
     assert_state(id, SKS_RETIRED);
     assert_int_equal(sks_lifecycle_tidy(&world.lifecycle, world.now + 200), HSM_OK);
-    assert_state(id, SKS_RETIRED); /* it has only just come there */
+    assert_state(id, SKS_RETIRED); /* it has only just entered this state */
     assert_true(has_key("steps"));
     assert_int_equal(sks_lifecycle_tidy(&world.lifecycle, world.now + 2000), HSM_OK);
     assert_state(id, SKS_DESTROYED);
@@ -117,7 +117,7 @@ what_has_ended_signs_no_more(void **state)
     assert_state(id, SKS_RETIRING);
 }
 
-/* It may be ahead for a moment: nothing is done then that cannot be taken back. */
+/* A doubtful clock may be ahead for a moment: nothing irreversible is done meanwhile. */
 static void
 a_clock_that_is_doubted_ends_nothing(void **state)
 {
@@ -132,12 +132,12 @@ a_clock_that_is_doubted_ends_nothing(void **state)
     assert_int_equal(sks_lifecycle_retire(&doubting, id, &why), HSM_OK);
     assert_int_equal(sks_lifecycle_tidy(&doubting, world.now - 60), HSM_OK);
     assert_state(id, SKS_RETIRING);
-    /* and what changed while it was ahead need not wait until then */
+    /* A state that was entered while the clock was ahead does not last until that time. */
     assert_int_equal(sks_lifecycle_tidy(&doubting, world.now - 30 * (time_t)DAY), HSM_OK);
     assert_state(id, SKS_RETIRED);
 }
 
-/* The URI's token is another; the private key can sign all the same. */
+/* The URI names another token; the private key can still sign. */
 static void
 a_key_that_cannot_be_taken_hold_of_is_not_said_to_be_gone(void **state)
 {
@@ -169,7 +169,7 @@ keys_are_kept_when_the_operator_says_so(void **state)
     assert_int_equal(sks_lifecycle_tidy(&keeping, world.now + 10 * DAY), HSM_OK);
     assert_state(id, SKS_RETIRED);
     assert_true(has_key("kept"));
-    assert_int_equal(sks_lifecycle_destroy(&keeping, id, &why), HSM_OK); /* he may say so, too */
+    assert_int_equal(sks_lifecycle_destroy(&keeping, id, &why), HSM_OK); /* explicit request */
     assert_false(has_key("kept"));
 }
 
@@ -191,7 +191,8 @@ a_key_that_another_credential_has_is_not_destroyed(void **state)
     assert_state(retired, SKS_RETIRED);
 }
 
-/* A run that died between the key's end and its note; or a credential that never had one. */
+/* A run died after it destroyed the key and before it recorded this, or the credential never had a
+ * key. */
 static void
 a_key_that_is_gone_already_is_gone(void **state)
 {
@@ -250,7 +251,7 @@ what_was_destroyed_long_ago_is_forgotten_with_its_chain(void **state)
     assert_int_equal(sks_lifecycle_tidy(&forgetting, world.now + DAY - 60), HSM_OK);
     assert_state(id, SKS_DESTROYED);
     assert_true(is_served(x5u));
-    forgetting.spc = "5678"; /* another's */
+    forgetting.spc = "5678"; /* another provider's */
     assert_int_equal(sks_lifecycle_tidy(&forgetting, world.now + 3 * DAY), HSM_OK);
     assert_state(id, SKS_DESTROYED);
     forgetting.spc = "1234";
@@ -259,7 +260,7 @@ what_was_destroyed_long_ago_is_forgotten_with_its_chain(void **state)
     assert_int_equal(sks_catalogue_find(world.catalogue, others, &gone), HSM_ERR_NOT_FOUND);
     assert_int_equal(sks_catalogue_renewal(world.catalogue, id, &read), HSM_ERR_NOT_FOUND);
     assert_false(is_served(x5u));
-    assert_state(retired, SKS_RETIRED); /* its key is in the token */
+    assert_state(retired, SKS_RETIRED); /* keep_keys is set */
     sks_repository_close(forgetting.repository);
     free(x5u);
 }
@@ -275,10 +276,10 @@ a_certificate_that_has_not_ended_is_not_forgotten(void **state)
     assert_int_equal(sks_lifecycle_tidy(&forgetting, world.now + DAY), HSM_OK);
     assert_state(id, SKS_DESTROYED);
     assert_int_equal(sks_lifecycle_tidy(&world.lifecycle, world.now + 9 * DAY), HSM_OK);
-    assert_state(id, SKS_DESTROYED); /* without a time for it */
+    assert_state(id, SKS_DESTROYED); /* no period is configured */
 }
 
-/* ---- what the SP-KMS remembers ---- */
+/* ---- what the SP-KMS records ---- */
 
 static void
 what_is_remembered_is_no_new_version(void **state)
@@ -308,9 +309,9 @@ what_is_remembered_is_no_new_version(void **state)
     assert_int_equal(sks_catalogue_account(world.catalogue, &owner, &read_keys), HSM_OK);
     assert_string_equal(read_keys.next, "b");
     assert_int_equal(sks_catalogue_account(world.catalogue, &elsewhere, &read_keys), HSM_OK);
-    assert_string_equal(read_keys.label, ""); /* each token has its own */
+    assert_string_equal(read_keys.label, ""); /* one account per token */
     assert_int_equal(sks_catalogue_account(world.catalogue, &hosted, &read_keys), HSM_OK);
-    assert_string_equal(read_keys.label, ""); /* and each hosted provider */
+    assert_string_equal(read_keys.label, ""); /* and per hosted provider */
     assert_int_equal(sks_catalogue_accounts(world.catalogue, &rows, &count), HSM_OK);
     assert_int_equal(count, 1);
     assert_string_equal(rows[0].spc, "");
@@ -349,7 +350,7 @@ a_trouble_is_counted_until_it_is_over(void **state)
     sks_troubles_free(list, count);
     assert_int_equal(sks_catalogue_trouble_put(world.catalogue, "1234", "m", NULL, 300), HSM_OK);
     assert_int_equal(sks_catalogue_troubles(world.catalogue, &list, &count), HSM_OK);
-    assert_int_equal(count, 1); /* one's end is not the other's */
+    assert_int_equal(count, 1); /* ended for one provider only */
     assert_string_equal(list[0].spc, "5678");
     sks_troubles_free(list, count);
 }
@@ -381,7 +382,7 @@ find_watched(const struct sks_watched *things, size_t count, const char *what)
     return NULL;
 }
 
-/* What was decided counts for a credential; a list and a CRL that are not there have ended. */
+/* For a credential, its decided renewal counts; a list or a CRL that is absent counts as ended. */
 static void
 what_signing_hangs_on_is_watched(void **state)
 {
@@ -424,7 +425,7 @@ what_signing_hangs_on_is_watched(void **state)
     certs_chain_free(anchors);
 }
 
-/* A catalogue from before there were hosted providers: its accounts are those of [sp]. */
+/* A catalogue from before hosted providers existed: its accounts become those of [sp]. */
 static void
 accounts_of_an_older_catalogue_stay(void **state)
 {

@@ -27,7 +27,7 @@ static const char *const one_uri[] = {"sip:alice@example.com"};
 
 static struct hsm_token *token;
 
-/* What a test changes of the claims of the vectors. */
+/* The claims of the vectors, for a test to modify. */
 static struct sks_claims
 claims_new(void)
 {
@@ -63,7 +63,7 @@ tear_down(void **state)
     return 0;
 }
 
-/* Not inlined: gcc 12 takes what is returned for the address of the variable. */
+/* Not inlined: gcc 12 mistakes the returned pointer for the address of the variable. */
 static __attribute__((noinline)) char *
 sign(const struct sks_claims *claims, struct hsm_key *key)
 {
@@ -74,7 +74,7 @@ sign(const struct sks_claims *claims, struct hsm_key *key)
     return passport;
 }
 
-/* The octets of header and payload: what a peer's PASSporT of the same claims begins with. */
+/* Header and payload are octet for octet those of a peer's PASSporT with the same claims. */
 static void
 header_and_payload_are_those_of_the_vectors(void **state)
 {
@@ -101,7 +101,7 @@ the_signature_verifies_until_an_octet_changes(void **state)
     assert_int_equal(acme_jws_parse_compact(passport, strlen(passport), &jws, NULL), HSM_OK);
     assert_int_equal(acme_jws_verify(jws, public_key, NULL), HSM_OK);
     acme_jws_free(jws);
-    *strrchr(passport, '.') = '\0'; /* the signature of "A" under claims of "B" */
+    *strrchr(passport, '.') = '\0'; /* signature of "A", claims of "B" */
     claims.attest = 'B';
     char *other = sign(&claims, *state);
     size_t size = strlen(passport) + strlen(other) + 1;
@@ -182,7 +182,7 @@ an_x5u_that_is_too_long_or_no_url_is_refused(void **state)
     assert_int_equal(sks_passport_new(&claims, x5u, *state, &passport), HSM_OK);
     free(passport);
     passport = NULL;
-    x5u[0] = '"'; /* no character of a URL */
+    x5u[0] = '"'; /* not allowed in a URL */
     assert_int_equal(sks_passport_new(&claims, x5u, *state, &passport), HSM_ERR_MALFORMED);
     assert_null(passport);
 }
@@ -199,10 +199,10 @@ static const char *const quote_uri[] = {"sip:al\"ice@example.com"};
 static const char *const no_uri[] = {"alice"};
 
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Woverride-init" /* that is what the table does */
+#pragma GCC diagnostic ignored "-Woverride-init" /* intended in this table */
 static const struct {
     struct sks_claims claims;
-    const char *claim; /* that is refused */
+    const char *claim; /* the one that is refused */
 } refused[] = {
     {CLAIMS(.attest = 'D'), "attest"},
     {CLAIMS(.attest = 'a'), "attest"},
@@ -260,7 +260,7 @@ many_long_destinations_do_not_exceed_a_payload(void **state)
     claims.dest_uri = dest;
     claims.dest_uri_count = SKS_DEST_MAX - 1;
     assert_int_equal(sks_claims_check(&claims, NULL), HSM_ERR_MALFORMED);
-    claims.dest_uri_count = 15; /* what fits in 8192 octets is made and can be read again */
+    claims.dest_uri_count = 15; /* what fits in 8192 octets can be read back */
     char *passport = sign(&claims, *state);
     json_t *header = NULL;
     json_t *payload = NULL;

@@ -24,7 +24,7 @@
 static struct ecosystem eco;
 static struct eco_server server;
 
-/* What the STI-CR was asked last, and answers. */
+/* The last request to the STI-CR, and the status that it answers with. */
 static struct {
     enum acme_http_method method;
     char path[128], authorization[128], content_type[128], body[256];
@@ -83,7 +83,7 @@ a_chain_is_put_below_the_upload_url(void **state)
 
     assert_int_equal(hsm_secret_new("t0p", 3, &bearer), HSM_OK);
     publisher.upload_bearer = bearer;
-    base[strlen(base) - 1] = '\0'; /* without the last slash it is the same */
+    base[strlen(base) - 1] = '\0'; /* the final slash is optional */
     assert_int_equal(sks_publish(&publisher, PEM, X5U, &why), HSM_OK);
     assert_string_equal(cr.path, "/up/0123.pem");
     assert_string_equal(cr.authorization, "Bearer t0p");
@@ -111,7 +111,7 @@ what_the_repository_answers_decides(void **state)
     }
     publisher.upload_url = "https://127.0.0.1:1/";
     assert_int_equal(sks_publish(&publisher, PEM, X5U, &why), HSM_ERR_BUSY);
-    publisher.upload_url = "http://127.0.0.1:1/"; /* a bearer token would go in the clear */
+    publisher.upload_url = "http://127.0.0.1:1/"; /* would send the bearer token in the clear */
     assert_int_equal(sks_publish(&publisher, PEM, X5U, &why), HSM_ERR_MALFORMED);
 }
 
@@ -136,7 +136,7 @@ programs_are_given_file_name_and_credential(void **state)
     snprintf(upload, sizeof(upload), "%s up {file} {name} {url}", script);
     snprintf(notify, sizeof(notify), "%s on {spc} {id} {url} {key}", script);
 
-    assert_int_equal(sks_publish(&publisher, PEM, X5U, &why), HSM_OK); /* nothing to do */
+    assert_int_equal(sks_publish(&publisher, PEM, X5U, &why), HSM_OK); /* nothing configured */
     assert_int_equal(sks_publish_notify(&publisher, "1234", 7, X5U, "pkcs11:object=k", &why),
                      HSM_OK);
     publisher.upload_command = upload;
@@ -151,7 +151,7 @@ programs_are_given_file_name_and_credential(void **state)
     assert_string_equal((char *)text, wanted);
     free(text);
 
-    publisher.notify_command = "/bin/true {name}"; /* that is for uploads */
+    publisher.notify_command = "/bin/true {name}"; /* only for uploads */
     assert_int_equal(sks_publish_check(&publisher, &why), HSM_ERR_MALFORMED);
     publisher.upload_command = "/bin/false";
     assert_int_equal(sks_publish(&publisher, PEM, X5U, &why), HSM_ERR_BUSY);

@@ -28,7 +28,7 @@
 
 static struct {
     char dir[128]; /* removed at the end */
-    char served[160]; /* the repository's, in it */
+    char served[160]; /* the repository's directory, inside `dir` */
     struct sks_repository *repository;
     struct unix_server server;
     struct certs_chain *chain;
@@ -73,7 +73,7 @@ stop(void **state)
     return nftw(cr.dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* "/<name>.pem" of the chain, published. */
+/* Publish the chain and return "/<name>.pem"; static storage. */
 static const char *
 published(void)
 {
@@ -156,7 +156,7 @@ max_age(const char *cache_control)
     return at == NULL ? -1 : strtol(at + strlen("max-age="), NULL, 10);
 }
 
-/* What linters of published certificates ask of a repository. */
+/* The checks that linters of published certificates make of a repository. */
 static void
 lints_of_repositories_find_nothing(void **state)
 {
@@ -168,8 +168,8 @@ lints_of_repositories_find_nothing(void **state)
     (void)state;
     assert_int_equal(strncmp(BASE_URL, "https://", 8), 0);
     assert_null(strpbrk(target, "?#"));
-    get("GET", target, NULL); /* nobody says who he is */
-    assert_int_equal(called.status, 200); /* and no redirect */
+    get("GET", target, NULL); /* without authentication */
+    assert_int_equal(called.status, 200); /* no redirect */
     assert_header("Content-Type", "application/pem-certificate-chain");
     called_header(&called, "Cache-Control", value);
     assert_non_null(strstr(value, "public"));
@@ -180,14 +180,14 @@ lints_of_repositories_find_nothing(void **state)
         certs_chain_parse_pem(called.body, called.body_len, CERTS_CHAIN_LEN_MAX, &chain, &why),
         HSM_OK);
     assert_true(certs_chain_len(chain) >= 2);
-    for (size_t i = 0; i + 1 < certs_chain_len(chain); i++) /* the leaf first */
+    for (size_t i = 0; i + 1 < certs_chain_len(chain); i++) /* leaf first */
         assert_int_equal(X509_NAME_cmp(X509_get_issuer_name(certs_chain_get(chain, i)),
                                        X509_get_subject_name(certs_chain_get(chain, i + 1))),
                          0);
     certs_chain_free(chain);
 }
 
-/* One URL for each chain: caches keep it once, and a query could be a token. */
+/* Each chain has one URL: caches keep it once, and a query could carry a token. */
 static void
 urls_with_a_query_are_not_found(void **state)
 {
@@ -231,7 +231,7 @@ publishing_again_touches_nothing(void **state)
     assert_int_equal(before.st_ino, after.st_ino);
     assert_int_equal(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
     assert_int_equal(after.st_mode & 0777, 0644);
-    assert_int_equal(files_served(), 1); /* and nothing half written beside it */
+    assert_int_equal(files_served(), 1); /* no temporary file is left */
     free(path);
 }
 
@@ -320,7 +320,7 @@ other_names_are_not_found(void **state)
     const char *target = published();
     char name[40];
     char tricky[512];
-    /* %s is a name that is there */
+    /* %s is a name that exists */
     const char *const forms[] = {
         "/",
         "",

@@ -21,7 +21,7 @@
 #include "peer.h"
 
 #define X5U       "https://cr.sp.example/certs/sp.pem"
-#define SKIP      77 /* ctest: not run here */
+#define SKIP      77 /* exit status that ctest reports as skipped */
 #define PATH_SIZE 4200
 
 static struct ecosystem eco;
@@ -44,7 +44,7 @@ write_text(const char *path, const char *text)
     assert_int_equal(fclose(file), 0);
 }
 
-/* Run secsipidx; its output without the line end, its exit status. */
+/* Run secsipidx; returns its exit status, and its output without the final newline. */
 static int
 run(const char *const *arguments, char *out, size_t size)
 {
@@ -94,7 +94,7 @@ tear_down(void **state)
     return 0;
 }
 
-/* -- it verifies what we sign ------------------------------------------------------------------ */
+/* -- secsipidx verifies what we sign ----------------------------------------------------------- */
 
 static void
 write_crl(const char *path, const X509 *revoked)
@@ -109,7 +109,7 @@ write_crl(const char *path, const X509 *revoked)
     free(der);
 }
 
-/* Its verdict: time, chain to our root by our intermediate, CRL, signature. */
+/* Verdict of secsipidx: time, chain to our root through our intermediate, CRL, signature. */
 static int
 check(const char *identity, const X509 *revoked)
 {
@@ -184,9 +184,9 @@ it_refuses_ours_when_something_is_wrong(void **state)
     free(identity);
 }
 
-/* -- we verify what it signs ------------------------------------------------------------------- */
+/* -- we verify what secsipidx signs ------------------------------------------------------------ */
 
-/* The other service provider: its key is where its software wants it, in a file of its own. */
+/* The other service provider keeps its key where its software expects it, in a file. */
 static char *
 peer_identity(EVP_PKEY *key, const char *attest)
 {

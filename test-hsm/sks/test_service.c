@@ -26,7 +26,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define NOW          1768478400 /* 2026-01-15T12:00:00Z, the clock of the vectors */
-#define X5U          "https://cr.sp.example/certs/sp-1234.pem" /* that of the vectors */
+#define X5U          "https://cr.sp.example/certs/sp-1234.pem" /* x5u of the vectors */
 #define BEARER       "a9993e364706816aba3e25717850c26c"
 #define SIGNING      "/stir/v1/signing"
 #define VERIFICATION "/stir/v1/verification"
@@ -34,7 +34,7 @@
 #define TOKEN_URI    "pkcs11:token=all"
 #define ORIGID       "de305d54-75b4-431b-adb2-eb6b9e546014"
 
-/* A request that every test begins from. */
+/* The request that every test starts from. */
 #define MEMBER_ATTEST "\"attest\":\"A\""
 #define MEMBER_DEST   "\"dest\":{\"tn\":[\"12155551213\"]}"
 #define MEMBER_IAT    "\"iat\":1768478400"
@@ -52,11 +52,11 @@
     "{\"verificationRequest\":{" from "," identity "," time "," to "}}"
 
 static struct {
-    struct ecosystem eco; /* its STI certificates are of the time of the vectors */
+    struct ecosystem eco; /* its STI certificates are valid at the time of the vectors */
     struct certs_chain *vector_chain;
     struct sks_trust *trust;
     struct sks_verifier *verifier;
-    const struct certs_chain *served; /* at every x5u */
+    const struct certs_chain *served; /* served for every x5u */
     struct hsm_secret *bearer;
     struct hsm_key *client_key;
     struct certs_chain *client;
@@ -66,7 +66,7 @@ static struct {
     atomic_uint fetching;
 } world;
 
-/* One service with its two listeners; made anew for each test. */
+/* One service with its two listeners, created for each test. */
 static struct {
     struct sks_catalogue *catalogue;
     struct sks_tokens *tokens;
@@ -81,7 +81,7 @@ static struct {
 
 static struct called called;
 
-/* ---- the world ---- */
+/* ---- the environment ---- */
 
 static time_t
 vector_now(void)
@@ -109,7 +109,7 @@ serve_chain(void *context, const char *x5u, time_t now, struct certs_chain **out
     return HSM_OK;
 }
 
-/* Roots of ours and of the vectors; no CRL is asked here. */
+/* Our roots and those of the vectors; no CRL is checked. */
 static void
 make_verifier(void)
 {
@@ -150,7 +150,7 @@ make_world(void **state)
     eco_ca_new(eco);
     eco->sp_key = eco_key(eco, "sp");
     eco->sp = eco_sp_chain(eco, ECO_SPC, hsm_key_public(eco->sp_key), 0, 0);
-    eco->now = time(NULL); /* TLS is not of the vectors' time */
+    eco->now = time(NULL); /* TLS uses the real time, not that of the vectors */
     eco_tls_new(eco);
     make_client("tls-client");
     make_verifier();
@@ -174,7 +174,7 @@ end_world(void **state)
     return 0;
 }
 
-/* A published credential of that key and chain; its id. */
+/* Publish a credential with that key and chain; returns its id. */
 static int64_t
 publish(const char *key_uri, const struct certs_chain *chain, const char *spc, const char *x5u)
 {
@@ -296,7 +296,7 @@ post(const char *path, const char *body)
     call(&sks.local.caller, "POST", path, headers, body, &called);
 }
 
-/* The Identity header of a success; free() it. */
+/* The Identity header of a successful answer; free() it. */
 static char *
 signed_identity(void)
 {
@@ -337,7 +337,7 @@ assert_verstat(const char *verstat, int reason_code)
     json_decref(json);
 }
 
-/* A requestError of the right kind, with its first variable; and no signature beside it. */
+/* A requestError of that kind with that first variable, and without a signature. */
 static void
 assert_error(long status, const char *id, const char *variable)
 {
@@ -396,7 +396,7 @@ verification_of_other_numbers_fails(void **state)
     free(identity);
 }
 
-/* RFC 8224 section 8.3; and what 3GPP TS 24.229 writes as `to`. */
+/* RFC 8224 section 8.3, and the forms of `to` in 3GPP TS 24.229. */
 static void
 numbers_are_made_canonical_on_both_sides(void **state)
 {
@@ -450,14 +450,14 @@ uris_are_signed_as_uris(void **state)
     free(identity);
 }
 
-/* The parts of an Identity value that are the same whoever signs: header and payload. */
+/* Length of header and payload of an Identity value, the parts that do not depend on the signer. */
 static size_t
 signing_input_len(const char *identity)
 {
     return (size_t)(strchr(strchr(identity, '.') + 1, '.') - identity);
 }
 
-/* 3GPP's answer; a token's signatures differ each time. */
+/* 3GPP's answer, compared without the signature, which differs each time. */
 static void
 check_vector_header(json_t *wanted)
 {
@@ -490,7 +490,7 @@ check_vector_signature(json_t *wanted)
     free(identity);
 }
 
-/* Everything but the words of reasondesc. */
+/* Compare all members except the text of reasondesc. */
 static void
 check_vector_verdict(json_t *wanted)
 {
@@ -780,7 +780,7 @@ accept_decides_whether_json_is_wanted(void **state)
         {"Accept: */*", 200},
         {"Accept: text/html, application/json;q=0.5", 200},
         {"Accept: APPLICATION/JSON", 200},
-        {"Accept:", 200}, /* curl sends none then */
+        {"Accept:", 200}, /* curl then sends no Accept header */
         {"Accept: text/html", 406},
         {"Accept: application/json;q=0", 406},
         {"Accept: application/jsonx", 406},
@@ -904,7 +904,7 @@ status_for_client(const struct acme_http_client_config *config)
         .reply_max = 65536,
         .timeout_ms = 10000,
     };
-    long status = 0; /* the TLS handshake did not succeed */
+    long status = 0; /* status if the TLS handshake fails */
 
     snprintf(url, sizeof(url), "%s" SIGNING, sks.base);
     assert_int_equal(acme_http_client_new(config, &client), HSM_OK);
@@ -927,7 +927,7 @@ tls_client_certificate_is_as_good_as_a_bearer_token(void **state)
     assert_int_equal(status_for_client(&without), 401);
 }
 
-/* An SP's certificate is not under the API's client anchors, whatever else it is good for. */
+/* A valid certificate of an SP that was not issued under the API's client anchors. */
 static void
 client_certificate_under_another_root_is_refused(void **state)
 {
@@ -949,7 +949,7 @@ without_a_credential_signing_is_503(void **state)
     (void)state;
     post(SIGNING, GOOD_SIGNING);
     assert_error(503, "POL5030", "no active credential");
-    post(SIGNING, "{}"); /* a fault of the request is told first */
+    post(SIGNING, "{}"); /* a malformed request is reported first */
     assert_error(400, "SVC4001", "signingRequest");
 }
 
@@ -972,7 +972,7 @@ credential_signs_as_soon_as_it_is_active(void **state)
     post(SIGNING, GOOD_SIGNING);
     assert_int_equal(called.status, 503);
     activate("pkcs11:object=sp", world.eco.sp, ECO_SPC, X5U);
-    post(SIGNING, GOOD_SIGNING); /* no refresh between */
+    post(SIGNING, GOOD_SIGNING); /* without a refresh */
     identity = signed_identity();
     verify_identity(identity);
     assert_verstat("TN-Validation-Passed", 0);
@@ -1006,7 +1006,7 @@ certificate_of_another_key_is_refused_at_load(void **state)
     activate("pkcs11:object=tls-client", world.eco.sp, ECO_SPC, X5U);
     assert_int_equal(new_service(ECO_SPC, &service), HSM_ERR_UNTRUSTED);
     assert_null(service);
-    sks_service_refresh(sks.service); /* the running one does not sign with it either */
+    sks_service_refresh(sks.service); /* nor does the running one use it */
     post(SIGNING, GOOD_SIGNING);
     assert_error(503, "POL5030", NULL);
     call(&sks.local.caller, "GET", "/readyz", NULL, NULL, &called);
@@ -1047,7 +1047,7 @@ several_spcs_want_a_choice(void **state)
 
     (void)state;
     activate("pkcs11:object=sp", world.eco.sp, ECO_SPC, X5U);
-    assert_int_equal(new_service(NULL, &service), HSM_OK); /* the only one */
+    assert_int_equal(new_service(NULL, &service), HSM_OK); /* only one candidate */
     sks_service_free(service);
     service = NULL;
     activate("pkcs11:object=sp", other, "5678", "https://cr.sp.example/certs/5678.pem");
@@ -1058,7 +1058,7 @@ several_spcs_want_a_choice(void **state)
     certs_chain_free(other);
 }
 
-/* What does not load does not push out what does. */
+/* A credential that cannot be loaded does not replace one that can. */
 static void
 bad_reload_keeps_what_signs(void **state)
 {
@@ -1086,7 +1086,7 @@ verify_in_a_thread(void *context)
     return answer;
 }
 
-/* Whoever places a call says where its certificate is. */
+/* The caller chooses the URL of the certificate that has to be fetched. */
 static void
 a_repository_that_is_silent_holds_up_no_signature(void **state)
 {
@@ -1104,7 +1104,7 @@ a_repository_that_is_silent_holds_up_no_signature(void **state)
     atomic_store(&world.repository_is_silent, true);
     for (size_t i = 0; i < sizeof(threads) / sizeof(threads[0]); i++)
         assert_int_equal(pthread_create(&threads[i], NULL, verify_in_a_thread, body), 0);
-    while (atomic_load(&world.fetching) < 3) /* of the four threads that serve */
+    while (atomic_load(&world.fetching) < 3) /* three of the four serving threads */
         usleep(1000);
     post(SIGNING, GOOD_SIGNING);
     assert_int_equal(called.status, 200);
@@ -1120,7 +1120,7 @@ a_repository_that_is_silent_holds_up_no_signature(void **state)
     free(body);
 }
 
-/* SoftHSM's token is taken away under a running service. */
+/* The directory of SoftHSM's tokens is moved away under a running service. */
 static void
 token_that_is_away_never_gives_an_unsigned_success(void **state)
 {
@@ -1135,7 +1135,8 @@ token_that_is_away_never_gives_an_unsigned_success(void **state)
     post(SIGNING, GOOD_SIGNING);
     during = called.status;
     assert_int_equal(rename(away, tokens), 0);
-    if (during == 200) { /* a module may go on with what it holds: then it is a real signature */
+    /* A module may continue with what it has in memory; the signature must then be valid. */
+    if (during == 200) {
         char *identity = signed_identity();
 
         verify_identity(identity);

@@ -42,7 +42,7 @@ static struct {
     struct sks_trail *trail;
     struct sks_service *service;
     struct unix_server server;
-    unsigned long signatures; /* of the token before */
+    unsigned long signatures; /* those that the token had made before */
 } world;
 
 static void
@@ -145,7 +145,7 @@ connect_caller(void)
     return fd;
 }
 
-/* Each caller has a number of its own, which is in its PASSporT. */
+/* The number of the caller is part of the PASSporT. */
 static void
 ask(int fd, unsigned number)
 {
@@ -177,7 +177,7 @@ is_whole(const char *answer)
     return body != NULL && length != NULL && strlen(body + 4) == strtoul(length + 15, NULL, 10);
 }
 
-/* Head and body, and nothing of the next answer. */
+/* Read one head and body, and nothing of the next answer. */
 static void
 hear(int fd, char answer[ANSWER_MAX])
 {
@@ -194,7 +194,7 @@ hear(int fd, char answer[ANSWER_MAX])
     }
 }
 
-/* header.payload.signature, by the certificate's key. */
+/* Verify header.payload.signature with the certificate's key. */
 static void
 assert_verifies(const char *passport)
 {
@@ -211,7 +211,7 @@ assert_verifies(const char *passport)
     free(sig);
 }
 
-/* The answer's PASSporT is of that number. */
+/* The answer carries a PASSporT of that caller. */
 static void
 assert_signed(char *answer, unsigned number)
 {
@@ -256,7 +256,7 @@ lines_of_trail(void)
     return count;
 }
 
-/* Callers that were answered once: so the token is known to be quick. */
+/* Callers that have received one answer each, so that the token is known to be fast. */
 static void
 connect_all(int fds[CALLS])
 {
@@ -343,7 +343,7 @@ a_server_that_stops_finishes_its_calls(void **state)
     connect_all(fds);
     for (unsigned i = 0; i < CALLS; i++)
         ask(fds[i], i);
-    hear_signed(fds[0], 0); /* the others are on their way, or have not been read */
+    hear_signed(fds[0], 0); /* the others are under way or unread */
     end_server();
     for (unsigned i = 1; i < CALLS; i++) {
         if (recv(fds[i], answer, 1, MSG_PEEK) <= 0)
@@ -354,7 +354,7 @@ a_server_that_stops_finishes_its_calls(void **state)
     close_all(fds);
 }
 
-/* A second and a half for each, on a few threads. */
+/* Each attempt takes a second and a half, on a few threads. */
 static void
 a_token_that_is_away_keeps_calls_to_their_deadline_and_signs_again(void **state)
 {

@@ -22,15 +22,15 @@
 
 #define SHELF   "pkcs11:token=shelf"
 #define SPC_2   "709J"
-#define LATER_S 11 /* more than between two attempts to load, or two probes */
+#define LATER_S 11 /* longer than the interval between loads, or between probes */
 #define ROUNDS  3
-#define STEPS   500 /* of 10 ms, for what another thread does */
+#define STEPS   500 /* of 10 ms each, to wait for another thread */
 
 static struct {
     struct ecosystem eco;
     struct sks_trust *trust;
     struct sks_catalogue *catalogue;
-    struct hsm_token *shelf; /* the slot of the service's */
+    struct hsm_token *shelf; /* same slot as the service's token */
     struct sks_tokens *tokens;
     struct sks_rates *rates;
     struct sks_callers *callers;
@@ -39,8 +39,8 @@ static struct {
 } world;
 
 static struct called called;
-static atomic_long ahead_s; /* of the clock that attempts are timed by */
-static atomic_uint failing; /* so many looks at one credential from now on */
+static atomic_long ahead_s; /* offset of the clock that times the attempts */
+static atomic_uint failing; /* how many of the next lookups of a credential fail */
 
 int __real_clock_gettime(clockid_t clock, struct timespec *out);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *out);
@@ -75,9 +75,9 @@ refresh_later(void)
     sks_service_refresh(world.service);
 }
 
-/* ---- the world ---- */
+/* ---- the environment ---- */
 
-/* With a chain for the key of that label. */
+/* Activate a credential with a chain for the key labelled `label`. */
 static void
 activate(const char *label, const char *spc, const char *key_uri)
 {
@@ -108,7 +108,7 @@ activate(const char *label, const char *spc, const char *key_uri)
 static void
 open_shelf(void)
 {
-    const struct acme_token_settings settings = {.probe_ms = 20}; /* a refused key is tried soon */
+    const struct acme_token_settings settings = {.probe_ms = 20}; /* retry a refused key soon */
 
     hsm_token_close(softhsm_token("shelf"));
     world.tokens = one_token(SHELF, &settings);
@@ -194,7 +194,7 @@ end(void **state)
 
 /* ---- calls ---- */
 
-/* The status of a call from that number, which says whose certificate signs. */
+/* The status of a call from that number, which selects the provider that signs. */
 static long
 sign_from(const char *orig)
 {
@@ -233,7 +233,7 @@ losses(void)
     return stats.losses;
 }
 
-/* It was found out once, at the cost of all. */
+/* The wrong signature was detected once, at the expense of all keys of the token. */
 static void
 a_key_that_signs_wrongly_is_not_believed_again_and_costs_the_others_nothing(void **state)
 {
@@ -253,7 +253,7 @@ a_key_that_signs_wrongly_is_not_believed_again_and_costs_the_others_nothing(void
         if (i % 2 == 1)
             assert_int_equal(sign_from(FROM_TWO), 503);
     }
-    /* the catalogue is another, and all is loaded again */
+    /* The catalogue has a new version, so everything is loaded again. */
     activate("good-too", ECO_SPC, "pkcs11:object=good-too");
     sks_service_refresh(world.service);
     assert_int_equal(sign_from(FROM_TWO), 503);
@@ -284,7 +284,8 @@ retire(const char *spc)
     sks_credentials_free(retiring, count);
 }
 
-/* Its successor cannot be loaded, and what has become of it is asked until it is answered. */
+/* The successor cannot be loaded. The state of the old credential is looked up until that
+ * succeeds. */
 static void
 what_was_given_up_signs_no_more_though_the_catalogue_fails_once(void **state)
 {

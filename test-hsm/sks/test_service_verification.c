@@ -25,7 +25,7 @@ static struct {
     struct called called;
 } api;
 
-/* Chains that are not there yet, and who waits for them. */
+/* Chains that are still being fetched, and the calls that wait for them. */
 static struct {
     pthread_mutex_t lock;
     bool is_away;
@@ -109,7 +109,8 @@ post(const char *body)
     call(&api.server.caller, "POST", PATH, headers, body, &api.called);
 }
 
-/* {"verificationRequest": request}, which is taken over; the answer's member, to be decrefed. */
+/* Verify {"verificationRequest": request}; takes `request` over. Returns the member of the answer;
+ * decref it. */
 static json_t *
 verify(json_t *request)
 {
@@ -147,7 +148,7 @@ claims_form(const char *identity, const json_t *request)
                      "iat", json_object_get(request, "time"));
 }
 
-/* There `to` has a string. */
+/* 3GPP's form has a string in `to`. */
 static json_t *
 threegpp_form(const char *identity, const json_t *request)
 {
@@ -255,7 +256,7 @@ every_identity_of_the_vectors_gets_its_verdict_in_every_form(void **state)
     json_decref(vectors);
 }
 
-/* Callers that know of no alg and ppt (and some of no angle brackets). */
+/* Some callers send neither alg nor ppt (and some no angle brackets). */
 static void
 an_identity_with_info_alone_is_judged_by_its_passport(void **state)
 {
@@ -278,7 +279,8 @@ an_identity_with_info_alone_is_judged_by_its_passport(void **state)
     json_decref(vectors);
 }
 
-/* As a switch of that country has them: a PASSporT has them in E.164 (RFC 8224 section 8.3). */
+/* Numbers as a switch of that country writes them; a PASSporT has them in E.164 (RFC 8224 section
+ * 8.3). */
 static void
 numbers_of_the_signalling_are_as_the_dial_plan_has_them(void **state)
 {
@@ -331,7 +333,7 @@ vector_identity(const char *wanted)
     return identity;
 }
 
-/* A 3GPP request with these in identityHeaders, and further members, which are taken over. */
+/* A 3GPP request with these in identityHeaders, and further members; takes `more` over. */
 static json_t *
 verify_others(const char *first, const char *second, json_t *more)
 {
@@ -416,7 +418,7 @@ rich_call_data_is_handed_on(void **state)
     json_decref(response);
 }
 
-/* Each Reason says by its ppi which PASSporT it is about. */
+/* The ppi of each Reason names its PASSporT. */
 static void
 a_list_is_judged_in_the_dialect_of_atis_too(void **state)
 {
@@ -441,7 +443,8 @@ a_list_is_judged_in_the_dialect_of_atis_too(void **state)
     json_decref(response);
     request = json_deep_copy(from);
     json_object_set_new(request, "identity", json_pack("[s, s]", shaken, rph));
-    response = verify(request); /* all good: of the shaken one verstat says it, of others nothing */
+    /* All are valid: verstat reports on the shaken PASSporT, and nothing on the others. */
+    response = verify(request);
     assert_string_equal(
         json_string_value(json_object_get(
             json_object_get(json_array_get(json_object_get(response, "verifyResults"), 1),
@@ -464,7 +467,7 @@ a_list_is_judged_in_the_dialect_of_atis_too(void **state)
     free(shaken);
 }
 
-/* What a stranger has put into a PASSporT ends neither a header field nor its parameter. */
+/* Text that a stranger put into a PASSporT ends neither a header field nor its parameter. */
 static void
 a_reason_carries_no_text_of_strangers(void **state)
 {
@@ -508,7 +511,7 @@ a_reason_carries_no_text_of_strangers(void **state)
 
 static const struct {
     const char *members;
-    const char *message; /* of 3GPP's {"error": message}; or the id of ATIS-1000082's */
+    const char *message; /* of 3GPP's {"error": message}; or the id of ATIS-1000082's error */
 } faults[] = {
     {"", "SVC4001"},
     {FROM "," TO "," TIME, "SVC4001"},
@@ -584,7 +587,7 @@ post_in_a_thread(void *body)
     return answer;
 }
 
-/* However many wait, all others are served; and each is answered as if it had not waited. */
+/* All other calls are served, however many wait; a call that waited is answered as usual. */
 static void
 calls_that_wait_for_a_chain_hold_no_thread(void **state)
 {

@@ -61,7 +61,7 @@ signer_new(const struct certs_chain *chain)
     return signer;
 }
 
-/* -- and what a STI-VS says of it -- */
+/* -- the verdict of an STI-VS -- */
 
 static enum hsm_status
 serve(void *context, const char *x5u, time_t now, struct certs_chain **out, struct hsm_reason *why)
@@ -181,7 +181,7 @@ a_claim_that_is_not_allowed_is_not_signed(void **state)
     sks_signer_free(signer);
 }
 
-/* RFC 8224 section 4.1: now and iat lie in the credential's validity. */
+/* RFC 8224 section 4.1: now and iat lie within the certificate's validity. */
 static void
 outside_the_certificates_validity_nothing_is_signed(void **state)
 {
@@ -267,7 +267,7 @@ an_x5u_that_no_one_could_fetch_is_refused_at_load(void **state)
     }
 }
 
-/* A certificate of the SP's key for numbers alone, or with constraints. */
+/* A certificate of the SP's key for telephone numbers only, with or without constraints. */
 static struct certs_chain *
 tn_chain(const struct certs_constraints *constraints)
 {
@@ -312,7 +312,7 @@ a_certificate_of_numbers_signs_for_these_alone(void **state)
     claims.orig_tn = "13035550100";
     assert_int_equal(sign_with(chain, claims, &why), HSM_ERR_UNSUPPORTED);
     assert_string_equal(why.text, "orig: not in the certificate's TNAuthList");
-    assert_int_equal(sign_with(eco.sp, claims, &why), HSM_OK); /* an SPC answers for any number */
+    assert_int_equal(sign_with(eco.sp, claims, &why), HSM_OK); /* an SPC covers any number */
     claims.orig_tn = NULL;
     claims.orig_uri = "sip:alice@example.com";
     assert_int_equal(sign_with(chain, claims, &why), HSM_ERR_UNSUPPORTED);
@@ -328,7 +328,7 @@ a_certificate_of_numbers_signs_for_these_alone(void **state)
     certs_chain_free(chain);
 }
 
-/* RFC 8226 section 8, RFC 9118: what a verifier would reject is not signed. */
+/* RFC 8226 section 8, RFC 9118: nothing is signed that a verifier would reject. */
 static void
 claim_constraints_of_the_certificate_are_kept(void **state)
 {
@@ -360,17 +360,18 @@ claim_constraints_of_the_certificate_are_kept(void **state)
                                  .dest_tn_count = 1,
                                  .iat = eco.now,
                                  .div_tn = "12155551213"};
-    assert_int_equal(sign_with(chain, claims, &why), HSM_ERR_UNSUPPORTED); /* it has no attest */
+    assert_int_equal(sign_with(chain, claims, &why), HSM_ERR_UNSUPPORTED); /* attest is missing */
     certs_chain_free(chain);
     certs_constraints_free(constraints);
 }
 
-/* Of "Q", with its quotes: printf '"Q"' | openssl dgst -binary -sha256 | base64 */
+/* Digest of "Q" including its quotes: printf '"Q"' | openssl dgst -binary -sha256 | base64 */
 #define NAM_SHA256 "2lPcUAHvHocr1XW9ONn6/nW5oT6ZWs3v6LvRP0DhKCk"
 #define NAM_SHA512                                                                                 \
     "JavSELCkYGM30FgM5z9yn8l73jAmDgcbWiwPxKhqS3iGdwJB1Q9wBEIzIVaS3BC+7vSugNaMJh3mXaHpJJdHAw"
 
-/* Under a certificate that excludes the claim, or permits it one value that it does not have. */
+/* Refused under a certificate that excludes the claim, and under one that permits only another
+ * value. */
 static void
 assert_constrained(const char *claim, struct sks_claims claims)
 {
@@ -397,7 +398,7 @@ assert_constrained(const char *claim, struct sks_claims claims)
     }
 }
 
-/* Whatever a PASSporT claims, of whichever kind: no claim that is written may be overlooked. */
+/* No claim that any type of PASSporT carries may be overlooked. */
 static void
 every_claim_that_is_signed_can_be_constrained(void **state)
 {
@@ -439,7 +440,7 @@ every_claim_that_is_signed_can_be_constrained(void **state)
         {
             if (strcmp(claim, "dest") == 0 || strcmp(claim, "iat") == 0 ||
                 strcmp(claim, "orig") == 0)
-                continue; /* these cannot be excluded (RFC 9118 section 3) */
+                continue; /* cannot be excluded (RFC 9118 section 3) */
             assert_constrained(claim, kinds[i]);
             count++;
         }
@@ -450,7 +451,7 @@ every_claim_that_is_signed_can_be_constrained(void **state)
     json_decref(rcd);
 }
 
-/* RFC 9795: a certificate that permits certain rich call data names its digests. */
+/* RFC 9795: a certificate that permits certain rich call data lists its digests. */
 static void
 digests_are_permitted_as_canonical_json(void **state)
 {

@@ -15,7 +15,7 @@ static struct {
     struct ecosystem eco;
     struct eco_server server; /* an STI-PA or an STI-CR */
     char *pem;
-    char url[128]; /* of both */
+    char url[128]; /* for list, CRL and chain */
     char pa_anchors[4096], other_ca[4096];
     atomic_uint requests;
 } world;
@@ -63,7 +63,7 @@ tear_down(void **state)
     return 0;
 }
 
-/* With these TLS anchors; NULL: the system's. */
+/* Open with these TLS anchors; NULL: the system's. */
 static void
 open_with(char *peers_ca, char *repositories_ca, struct sks_sp_verification *out)
 {
@@ -99,7 +99,7 @@ anchors_of_repositories_are_none_of_the_sti_pa(void **state)
     open_with(world.other_ca, world.eco.tls_ca, &with);
     assert_int_equal(get_chain(&with, &why), HSM_OK);
     assert_int_equal(world.requests, 1);
-    assert_int_equal(sks_trust_refresh(with.trust, world.eco.now), HSM_ERR_BUSY); /* not asked */
+    assert_int_equal(sks_trust_refresh(with.trust, world.eco.now), HSM_ERR_BUSY); /* no request */
     assert_int_equal(world.requests, 1);
     sks_sp_verification_close(&with);
 }
@@ -119,7 +119,7 @@ anchors_of_the_sti_pa_are_none_of_repositories(void **state)
         assert_non_null(strstr(why.text, "TLS not trusted"));
         assert_int_equal(world.requests, 0);
         assert_int_equal(sks_trust_refresh(with.trust, world.eco.now), HSM_ERR_MALFORMED);
-        assert_true(world.requests > 0); /* what it says is no list, but it was asked */
+        assert_true(world.requests > 0); /* the answer is not a list, but a request was made */
         sks_sp_verification_close(&with);
     }
 }

@@ -41,7 +41,7 @@ each_vector_has_its_canonical_number(void **state)
 
 static const struct sks_dial_plan nanp = {"1", "1", "011", 10};
 static const struct sks_dial_plan france = {"33", "0", "00", 9};
-static const struct sks_dial_plan germany = {"49", "0", "00", 0}; /* lengths differ */
+static const struct sks_dial_plan germany = {"49", "0", "00", 0}; /* numbers vary in length */
 static const struct sks_dial_plan latvia = {"371", "", "00", 8}; /* no national prefix */
 
 static const struct {
@@ -55,14 +55,15 @@ static const struct {
     {"TEL:+12155551212", NULL, "12155551212", HSM_OK},
     {"sips:+12155551212:secret@sp.example:5061;user=phone?a=b", NULL, "12155551212", HSM_OK},
     {"#31#", NULL, "#31#", HSM_OK},
-    /* a country code is for national numbers: not for global ones, service codes, other lengths */
+    /* The country code is added only to national numbers, not to global ones, service codes or
+     * numbers of other lengths. */
     {"+2155551212", &nanp, "2155551212", HSM_OK},
     {"911", &nanp, "911", HSM_OK},
     {"*215555121", &nanp, "*215555121", HSM_OK},
     {"12155551212", &nanp, "12155551212", HSM_OK},
     {"sip:2155551212@sp.example;user=phone", &nanp, "12155551212", HSM_OK},
     {"1215555121", NULL, "1215555121", HSM_OK},
-    /* dial prefixes go (RFC 8224 section 8.3) */
+    /* Dial prefixes are removed (RFC 8224 section 8.3). */
     {"011 44 20 7946 0000", &nanp, "442079460000", HSM_OK},
     {"011442079460000#", &nanp, "011442079460000#", HSM_OK},
     {"+011442079460000", &nanp, "011442079460000", HSM_OK},

@@ -1,4 +1,4 @@
-/* test_trust.c - mirrors sks/src/trust.c, with a STI-PA on loopback. */
+/* test_trust.c - mirrors sks/src/trust.c, with an STI-PA on loopback. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -19,7 +19,7 @@
 
 static struct ecosystem eco;
 
-/* The STI-PA: what it publishes, and how often it was asked. */
+/* The STI-PA: its publications, and counts of the requests for them. */
 static struct {
     struct eco_server server;
     pthread_mutex_t lock; /* guards list and crl */
@@ -29,11 +29,11 @@ static struct {
     char *signer_pem, *crl_signer_pem;
     char list_url[128], crl_url[128], signer_url[128], crl_signer_url[128];
     atomic_uint lists, crls, signers, unchanged;
-    bool has_etags; /* it says what it sends, and whether that has changed */
+    bool has_etags; /* it sends ETags and answers If-None-Match */
     atomic_bool is_down;
 } pa = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* The ETag of a text is its length here. True: the caller has it. */
+/* The ETag of a text is its length here. Returns true if the client has that version. */
 static bool
 is_known(const struct acme_http_request *request, struct acme_http_response *response, size_t len)
 {
@@ -152,7 +152,8 @@ tear_down(void **state)
     return 0;
 }
 
-/* Before each test: a good list 5 for ten days, a good CRL 7 for two, and an empty directory. */
+/* Before each test: a good list 5 for ten days, a good CRL 7 for two days, and an empty
+ * directory. */
 static int
 reset(void **state)
 {
@@ -192,7 +193,7 @@ trust_new(const char *dir)
     return trust;
 }
 
-/* Why the service provider's chain is not trusted; "": it is. */
+/* The reason why the service provider's chain is not trusted; "" if it is. */
 static const char *
 distrust(struct sks_trust *trust, const struct certs_chain *chain, time_t now)
 {
@@ -243,7 +244,7 @@ revoked_certificates_are_not_trusted(void **state)
     assert_non_null(strstr(distrust(trust, eco.sp, eco.now), "revoked"));
     sks_trust_free(trust);
     trust = trust_new(NULL);
-    publish_crl(8, eco.now - 60, 2, revoked[1]); /* the serial of another issuer's */
+    publish_crl(8, eco.now - 60, 2, revoked[1]); /* a serial of another issuer */
     assert_int_equal(sks_trust_refresh(trust, eco.now), HSM_OK);
     assert_string_equal(distrust(trust, eco.sp, eco.now), "");
     sks_trust_free(trust);
@@ -260,7 +261,7 @@ what_has_ended_is_good_no_more(void **state)
     assert_non_null(strstr(distrust(trust, eco.sp, eco.now + 2 * ECO_DAY), "CRL"));
     assert_false(sks_trust_is_ready(trust, eco.now + 2 * ECO_DAY));
     assert_non_null(strstr(distrust(trust, eco.sp, eco.now + 10 * ECO_DAY), "list"));
-    assert_string_equal(distrust(trust, eco.sp, eco.now), ""); /* each time anew */
+    assert_string_equal(distrust(trust, eco.sp, eco.now), ""); /* evaluated on each call */
     sks_trust_free(trust);
 }
 
@@ -281,7 +282,7 @@ a_restart_needs_no_pa_but_checks_again(void **state)
     sks_trust_free(trust);
 }
 
-/* Files of the directory that are not what was kept: not trusted, and fetched again. */
+/* Files that were changed are not trusted; they are fetched again. */
 static void
 a_directory_that_was_tampered_with_is_not_believed(void **state)
 {
@@ -313,7 +314,7 @@ a_directory_that_was_tampered_with_is_not_believed(void **state)
     }
 }
 
-/* The list of an STI-PA that is not ours, kept by somebody with our directory. */
+/* The list of another STI-PA, stored in our directory by another process. */
 static void
 a_directory_of_another_pa_is_not_believed(void **state)
 {
@@ -338,7 +339,7 @@ static void
 a_rollback_is_refused_also_after_a_restart(void **state)
 {
     const time_t later = eco.now + ECO_DAY; /* when both are fetched again */
-    const time_t last = later + ECO_DAY / 2; /* when the CRL is, once more */
+    const time_t last = later + ECO_DAY / 2; /* when the CRL alone is fetched again */
 
     for (int restart = 0; restart < 2; restart++) {
         struct sks_trust *trust;
@@ -354,7 +355,7 @@ a_rollback_is_refused_also_after_a_restart(void **state)
         publish_list(4, eco.now + 10 * ECO_DAY, eco.pa_signer_key);
         assert_int_equal(sks_trust_refresh(trust, later), HSM_ERR_UNTRUSTED);
         publish_list(5, eco.now + 10 * ECO_DAY, eco.pa_signer_key);
-        publish_crl(6, eco.now - 60, 5, NULL); /* before the revocation */
+        publish_crl(6, eco.now - 60, 5, NULL); /* from before the revocation */
         assert_int_equal(sks_trust_refresh(trust, last), HSM_ERR_UNTRUSTED);
         assert_non_null(strstr(distrust(trust, eco.sp, last), "revoked"));
         publish_crl(8, eco.now - 60, 5, NULL);
@@ -365,8 +366,7 @@ a_rollback_is_refused_also_after_a_restart(void **state)
     }
 }
 
-/* Also one that has ended says what came before it. */
-/* As two worker processes of a daemon, one of which was slower to fetch. */
+/* Two worker processes of a daemon share the directory, and one fetches later. */
 static void
 of_two_that_share_a_directory_none_keeps_what_is_older(void **state)
 {
@@ -377,7 +377,7 @@ of_two_that_share_a_directory_none_keeps_what_is_older(void **state)
     publish_list(6, eco.now + 10 * ECO_DAY, eco.pa_signer_key);
     publish_crl(8, eco.now - 60, 5, NULL);
     assert_int_equal(sks_trust_refresh(fast, eco.now), HSM_OK);
-    publish_list(5, eco.now + 10 * ECO_DAY, eco.pa_signer_key); /* what the slow one was given */
+    publish_list(5, eco.now + 10 * ECO_DAY, eco.pa_signer_key); /* what the slow one receives */
     assert_int_equal(sks_trust_refresh(slow, eco.now), HSM_ERR_UNTRUSTED);
     publish_list(6, eco.now + 10 * ECO_DAY, eco.pa_signer_key);
     publish_crl(7, eco.now - 60, 5, NULL);
@@ -386,12 +386,13 @@ of_two_that_share_a_directory_none_keeps_what_is_older(void **state)
     assert_int_equal(sks_trust_refresh(slow, later), HSM_OK);
     sks_trust_free(slow);
     sks_trust_free(fast);
-    fast = trust_new(*state); /* what is kept is the newer */
+    fast = trust_new(*state); /* the newer version was kept */
     publish_list(5, eco.now + 10 * ECO_DAY, eco.pa_signer_key);
     assert_int_equal(sks_trust_refresh(fast, later + ECO_DAY), HSM_ERR_UNTRUSTED);
     sks_trust_free(fast);
 }
 
+/* A kept file that has ended still shows which versions are older. */
 static void
 an_old_directory_still_refuses_what_is_older(void **state)
 {
@@ -406,14 +407,14 @@ an_old_directory_still_refuses_what_is_older(void **state)
     assert_int_equal(sks_trust_refresh(trust, later), HSM_ERR_UNTRUSTED);
     assert_false(sks_trust_is_ready(trust, later));
     publish_list(6, later + ECO_DAY, eco.pa_signer_key);
-    assert_int_equal(sks_trust_refresh(trust, later), HSM_ERR_UNTRUSTED); /* still the CRL */
+    assert_int_equal(sks_trust_refresh(trust, later), HSM_ERR_UNTRUSTED); /* the CRL is older */
     publish_crl(7, later - 60, 2, NULL);
     assert_int_equal(sks_trust_refresh(trust, later), HSM_OK);
     assert_true(sks_trust_is_ready(trust, later));
     sks_trust_free(trust);
 }
 
-/* Nor does it take more than the list and the CRL themselves to know what must not come back. */
+/* The list and the CRL alone are sufficient to recognize an older version. */
 static void
 without_its_signers_a_directory_still_refuses_what_is_older(void **state)
 {
@@ -446,13 +447,13 @@ what_another_signed_does_not_replace_what_is_good(void **state)
     assert_int_equal(sks_trust_refresh(trust, eco.now), HSM_OK);
     publish_list(6, eco.now + 10 * ECO_DAY, eco.crl_key);
     assert_int_equal(sks_trust_refresh(trust, later), HSM_ERR_UNTRUSTED);
-    publish_list(6, eco.now, eco.pa_signer_key); /* has ended */
+    publish_list(6, eco.now, eco.pa_signer_key); /* expired */
     assert_int_equal(sks_trust_refresh(trust, later), HSM_ERR_UNTRUSTED);
     assert_string_equal(distrust(trust, eco.sp, later), "");
     sks_trust_free(trust);
 }
 
-/* A list for a day and a CRL for a week, and what is asked for after the first time. */
+/* A list valid for one day and a CRL valid for a week, and the requests made over time. */
 static void
 the_pa_is_asked_often_and_when_half_the_life_is_over(void **state)
 {
@@ -492,7 +493,7 @@ it_is_known_when_to_ask_again(void **state)
 {
     struct sks_trust *trust = trust_new(*state);
 
-    assert_int_equal(sks_trust_next_s(trust, eco.now), 5); /* nothing is good yet */
+    assert_int_equal(sks_trust_next_s(trust, eco.now), 5); /* nothing loaded yet */
     assert_int_equal(sks_trust_refresh(trust, eco.now), HSM_OK);
     assert_int_equal(sks_trust_next_s(trust, eco.now), 60);
     assert_int_equal(sks_trust_next_s(trust, eco.now + SKS_TRUST_CRL_EVERY_S - 7), 7);
@@ -527,8 +528,8 @@ a_revocation_is_heard_of_within_its_interval(void **state)
     sks_trust_free(trust);
 }
 
-/* With ETags nothing is sent again, without them nothing is written again; a signer's chain is
- * fetched once. */
+/* With ETags an unchanged file is not sent again, without them it is not written again; a signer's
+ * chain is fetched once. */
 static void
 what_has_not_changed_costs_little(void **state)
 {
@@ -547,7 +548,7 @@ what_has_not_changed_costs_little(void **state)
         publish_crl(9, eco.now, 2, certs_chain_get(eco.sp, 0));
         assert_int_equal(sks_trust_refresh(trust, eco.now + 4 * 3600), HSM_OK);
         assert_non_null(strstr(distrust(trust, eco.sp, eco.now + 4 * 3600), "revoked"));
-        assert_int_equal(pa.signers, 2); /* by the same signer */
+        assert_int_equal(pa.signers, 2); /* same signer */
         sks_trust_free(trust);
         publish_crl(7, eco.now - 60, 2, NULL);
     }
@@ -627,7 +628,7 @@ the_crl_that_a_certificate_names_is_the_one_that_is_asked(void **state)
     sks_trust_free(trust);
 }
 
-/* -- verifications while it is refreshed -- */
+/* -- verifications during a refresh -- */
 
 struct checker {
     pthread_t thread;

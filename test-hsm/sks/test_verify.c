@@ -31,7 +31,7 @@ call_of(const json_t *request, const char *identity, const char **to)
     };
 }
 
-/* The number in "E17-revoked"; "ok-" is 0, and "X-" does not tell: -1. */
+/* 17 for "E17-revoked", 0 for "ok-", and -1 for "X-", which implies no case. */
 static int
 case_of(const char *id)
 {
@@ -90,7 +90,8 @@ vouch(void *context, const char *x5u)
     vouched++;
 }
 
-/* Whoever sends a PASSporT can name any URL; whose key signed it has meant it. */
+/* A sender can name any URL in a PASSporT; only a good signature shows that the URL belongs to the
+ * signer. */
 static void
 a_url_is_vouched_for_by_a_good_signature_alone(void **state)
 {
@@ -120,7 +121,7 @@ a_url_is_vouched_for_by_a_good_signature_alone(void **state)
 
 /* -- the documentation ------------------------------------------------------------------------- */
 
-/* The next column of a row of Markdown, without the blanks around it; moves on. */
+/* The next column of a row of Markdown, without surrounding blanks; advances the row. */
 static char *
 take_column(char **row)
 {
@@ -160,7 +161,7 @@ assert_row_holds(const json_t *cases, const char *id, int number, long code, con
     assert_string_equal(got.verstat, verstat);
 }
 
-/* Every case has its row in docs/VERIFICATION.md, and every vector its place there. */
+/* docs/VERIFICATION.md has a row for every case, and names every vector. */
 static void
 the_table_of_the_documentation_holds(void **state)
 {
@@ -217,8 +218,8 @@ call_new(void)
     };
 }
 
-/* Judge what the service provider signed: header and payload, NULL for good ones, and parameters
- * behind them. */
+/* Judge a PASSporT signed by the service provider: header, payload and the parameters after them;
+ * NULL for good ones. */
 static struct sks_verification
 judge_call(struct sks_call call, const char *header, const char *payload, const char *parameters)
 {
@@ -246,7 +247,7 @@ static const struct {
     const char *parameters;
     enum sks_case wanted;
 } parameter_cases[] = {
-    {";info=<" X5U ">", SKS_VALID}, /* as some callers send it */
+    {";info=<" X5U ">", SKS_VALID}, /* sent by some callers */
     {";info=" X5U ";alg=ES256", SKS_VALID},
     {";info=<" X5U ">;ppt=SHAKEN", SKS_E5_PPT_PARAMETER},
     {";info=<" X5U ">;ppt=div", SKS_E5_PPT_PARAMETER},
@@ -255,7 +256,7 @@ static const struct {
     {";info=<ftp://cr.sp.example/certs/sp-1234.pem>", SKS_E7_INFO_INVALID},
     {";info=<HTTPS://cr.sp.example/certs/sp-1234.pem>", SKS_E10_X5U_NOT_INFO},
     {";info=<" X5U ">;alg=none", SKS_E12_ALG},
-    {";info=<" X5U ">;info=<" X5U ">", SKS_E4_COMPACT_FORM}, /* cannot be read */
+    {";info=<" X5U ">;info=<" X5U ">", SKS_E4_COMPACT_FORM}, /* cannot be parsed */
     {"x;info=<" X5U ">", SKS_E18_SIGNATURE},
 };
 
@@ -293,7 +294,7 @@ static const struct {
     {"{\"alg\":\"ES256\",\"kid\":\"1\",\"ppt\":\"shaken\",\"typ\":\"passport\","
      "\"x5u\":\"" X5U "\"}",
      SKS_VALID},
-    /* good, but not as RFC 8225 section 9 writes it */
+    /* valid, although not in the form of RFC 8225 section 9 */
     {"{\"typ\":\"passport\",\"alg\":\"ES256\",\"ppt\":\"shaken\",\"x5u\":\"" X5U "\"}", SKS_VALID},
     {"{\"alg\":\"ES256\",\"ppt\":\"shaken\",\"typ\":\"passport\",\"x5u\":\"" X5U "\"} ", SKS_VALID},
     {"{\"alg\":\"ES256\",\"ppt\":\"?\",\"typ\":\"passport\",\"x5u\":\"" X5U "\"}", SKS_E13_PPT},
@@ -326,7 +327,7 @@ static const struct {
      SKS_E14_CLAIM_MISSING},
     {"{\"attest\":\"A\"," DEST "\"iat\":-1," ORIG ORIGID "}", SKS_E14_CLAIM_MISSING},
     {"{\"attest\":\"A\"," DEST "\"iat\":1.7684784e9," ORIG ORIGID "}", SKS_E14_CLAIM_MISSING},
-    /* what RFC 8225 section 5.2.1 says of identities */
+    /* identities in the form of RFC 8225 section 5.2.1 */
     {"{\"attest\":\"A\"," DEST "\"iat\":1768478400,\"orig\":\"12155551212\"," ORIGID "}",
      SKS_E14_CLAIM_MISSING},
     {"{\"attest\":\"A\"," DEST "\"iat\":1768478400,\"orig\":{}," ORIGID "}", SKS_E14_CLAIM_MISSING},
@@ -346,10 +347,10 @@ static const struct {
     {"{\"attest\":\"A\"," DEST "\"iat\":1768478400," ORIG "\"origid\":7}", SKS_E14_CLAIM_MISSING},
     {"[\"attest\"]", SKS_E14_CLAIM_MISSING},
     {"{\"attest\":\"A\"", SKS_E14_CLAIM_MISSING},
-    /* claims that are not known here are ignored (RFC 9795 section 13.2) */
+    /* unknown claims are ignored (RFC 9795 section 13.2) */
     {"{\"attest\":\"A\"," DEST "\"iat\":1768478400," ORIG ORIGID ",\"rcd\":{\"nam\":\"x\"}}",
      SKS_VALID},
-    /* not canonical: nobody's number */
+    /* not canonical: matches no number */
     {"{\"attest\":\"A\"," DEST "\"iat\":1768478400,\"orig\":{\"tn\":\"+12155551212\"}," ORIGID "}",
      SKS_E16_NUMBERS_DIFFER},
     {"{\"attest\":\"A\",\"dest\":{\"tn\":[\"+12155551213\"]},\"iat\":1768478400," ORIG ORIGID "}",
@@ -397,7 +398,7 @@ static const struct {
     {{.from_tn = "12155551212", .to_uri = alice, .to_uri_count = 1},
      URI_PAYLOAD,
      SKS_E16_NUMBERS_DIFFER},
-    /* the number wins: a URI beside it does not help */
+    /* the number decides; a URI beside it does not help */
     {{.from_tn = "12155551299",
       .from_uri = "sip:bob@example.com",
       .to_uri = alice,
@@ -476,7 +477,7 @@ the_window_can_be_configured(void **state)
     sks_verifier_free(strict);
 }
 
-/* What a stranger sends costs no fetch before it passed what can be judged without one. */
+/* A message that can be refused without the certificate causes no fetch. */
 static void
 nothing_is_fetched_for_what_is_refused_before(void **state)
 {
@@ -495,7 +496,7 @@ nothing_is_fetched_for_what_is_refused_before(void **state)
     assert_int_equal(vs.fetches, 1);
 }
 
-/* The first case of the list is the verdict, whatever else is wrong. */
+/* The verdict is the first case that applies, in the order of the list. */
 static void
 cases_are_judged_in_their_order(void **state)
 {
@@ -503,7 +504,8 @@ cases_are_judged_in_their_order(void **state)
     vs.serves = NULL;
     assert_int_equal(judge_call(call_new(), "{\"alg\":\"none\"}", "{}", NULL).verdict,
                      SKS_E8_INFO_UNREACHABLE);
-    vs.serves = "rogue.chain.pem"; /* another's certificate: not trusted, before not his key */
+    /* another's certificate: "not trusted" is found before "not its key" */
+    vs.serves = "rogue.chain.pem";
     assert_int_equal(judge_call(call_new(), NULL, NULL, NULL).verdict, SKS_E17_UNTRUSTED);
     assert_int_equal(judge_call(call_new(), NULL, "{}", NULL).verdict, SKS_E14_CLAIM_MISSING);
     vs.serves = "sp-1234-expired.cert.pem";
@@ -531,14 +533,14 @@ the_examples_of_rfc_8224_are_refused(void **state)
 
         call.identity = json_string_value(json_object_get(vector, "identity"));
         assert_int_equal(sks_verify(vs.verifier, &call, NOW, &got), HSM_OK);
-        /* no ppt: E9 comes before E10 and answers the same */
+        /* without ppt, E9 precedes E10 and has the same answer */
         assert_int_equal(got.verdict, i == 0 ? SKS_E9_HEADER_MEMBER_MISSING : wanted[i]);
         assert_int_equal(got.reason_code, i == 0 ? 436 : 438);
     }
     json_decref(vectors);
 }
 
-/* div, rph, rcd and base PASSporTs are other services' (RFC 8225 section 8.1). */
+/* div, rph, rcd and base PASSporTs belong to other services (RFC 8225 section 8.1). */
 static void
 other_passports_give_no_positive_result(void **state)
 {
@@ -578,7 +580,7 @@ without_a_crl_that_is_good_nobody_is_trusted(void **state)
     struct sks_verification got;
     char *passport;
     char identity[4096];
-    const time_t later = NOW + 86400; /* the CRL's nextUpdate is over */
+    const time_t later = NOW + 86400; /* after the CRL's nextUpdate */
 
     (void)state;
     vs.serves = "sp-1234.chain.pem";
@@ -593,7 +595,8 @@ without_a_crl_that_is_good_nobody_is_trusted(void **state)
     free(passport);
 }
 
-/* The key that verifies is that of the certificate which was judged, wherever it stands. */
+/* The signature is verified with the key of the certificate that was judged, at whatever
+ * position. */
 static void
 a_repository_may_serve_certificates_in_another_order(void **state)
 {
@@ -608,7 +611,7 @@ a_repository_may_serve_certificates_in_another_order(void **state)
     vs.and_then = "sp-1234-revoked.cert.pem";
     got = judge_call(call_new(), NULL, NULL, NULL);
     assert_int_equal(got.verdict, SKS_E17_UNTRUSTED);
-    vs.serves = "rogue-leaf.cert.pem"; /* the first end entity is the one */
+    vs.serves = "rogue-leaf.cert.pem"; /* the first end-entity certificate counts */
     vs.and_then = "sp-1234.chain.pem";
     got = judge_call(call_new(), NULL, NULL, NULL);
     assert_int_equal(got.verdict, SKS_E17_UNTRUSTED);

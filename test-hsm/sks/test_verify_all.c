@@ -20,12 +20,12 @@
 #define SHAKEN_ANCIENT  "{\"attest\":\"A\"," DEST ",\"iat\":1768467599," ORIG "," ORIGID "}"
 #define SHAKEN_WITH(it) "{\"attest\":\"A\"," COMMON "," ORIGID "," it "}"
 
-/* One PASSporT of a call: its type and payload; and what is to become of it. */
+/* One PASSporT of a call: its type, its payload and the expected verdict. */
 struct one {
-    const char *ppt; /* "": none */
+    const char *ppt; /* "": no ppt */
     const char *payload;
     enum sks_case wanted;
-    bool is_forged; /* signed by another */
+    bool is_forged; /* signed with another key */
 };
 
 static EVP_PKEY *rogue_key;
@@ -108,7 +108,7 @@ assert_judged(struct sks_call call, const struct one *ones, size_t count)
     sks_judgements_free(got);
 }
 
-/* -- what each type claims --------------------------------------------------------------------- */
+/* -- the claims of each type ------------------------------------------------------------------- */
 
 static const struct one claims[] = {
     {"shaken", PAYLOAD, SKS_VALID, false},
@@ -152,7 +152,7 @@ static const struct one claims[] = {
      "{" DEST "," IAT ",\"mky\":[{\"alg\":\"sha-256\",\"dig\":\"BB\"},"
      "{\"alg\":\"sha-256\",\"dig\":\"AA\"}]," ORIG "}",
      SKS_E14_CLAIM_MISSING, false},
-    /* div (RFC 8946) without what it diverts */
+    /* div (RFC 8946) without the PASSporT that it diverts */
     {"div", DIV("12155551212", "12155551213", IAT), SKS_E16_NUMBERS_DIFFER, false},
     {"div", "{" COMMON "}", SKS_E14_CLAIM_MISSING, false},
     {"div", DIV("+12155551214", "12155551213", IAT), SKS_E14_CLAIM_MISSING, false},
@@ -228,7 +228,7 @@ call_to(const char *const *target)
 
 static const struct {
     const char *const *target;
-    struct one ones[4]; /* ends with a ppt NULL */
+    struct one ones[4]; /* terminated by a NULL ppt */
 } chains[] = {
     {number_214, {{"shaken", PAYLOAD, SKS_VALID, false}, {"div", DIV_213_214, SKS_VALID, false}}},
     /* in any order */
@@ -237,13 +237,13 @@ static const struct {
      {{"div", DIV_214_215, SKS_VALID, false},
       {"shaken", PAYLOAD, SKS_VALID, false},
       {"div", DIV_213_214, SKS_VALID, false}}},
-    /* the chain does not end where the call goes: the first PASSporT may stand alone */
+    /* the chain does not end at the called number: the first PASSporT is still valid alone */
     {number_215,
      {{"shaken", PAYLOAD, SKS_VALID, false}, {"div", DIV_213_214, SKS_E16_NUMBERS_DIFFER, false}}},
     /* a link is missing */
     {number_215,
      {{"shaken", PAYLOAD, SKS_VALID, false}, {"div", DIV_214_215, SKS_E16_NUMBERS_DIFFER, false}}},
-    /* a link is forged: what lies behind it does not count */
+    /* a link is forged: what it would lead to does not count */
     {number_215,
      {{"shaken", PAYLOAD, SKS_VALID, false},
       {"div", DIV_213_214, SKS_E18_SIGNATURE, true},
@@ -255,7 +255,7 @@ static const struct {
     {number_214,
      {{"shaken", PAYLOAD, SKS_E18_SIGNATURE, true},
       {"div", DIV_213_214, SKS_E16_NUMBERS_DIFFER, false}}},
-    /* a call may be transferred hours later, and not days; its div is of now */
+    /* a call may be transferred hours later, but not days; its div is fresh */
     {number_214,
      {{"shaken", SHAKEN_OLD, SKS_VALID, false}, {"div", DIV_213_214, SKS_VALID, false}}},
     {number_214,
@@ -265,18 +265,18 @@ static const struct {
      {{"shaken", PAYLOAD, SKS_VALID, false},
       {"div", DIV("12155551213", "12155551214", OLD), SKS_E15_IAT_STALE, false}}},
     {number_213, {{"shaken", SHAKEN_OLD, SKS_E15_IAT_STALE, false}}},
-    /* who wants an old PASSporT to pass needs a div that is good */
+    /* an old PASSporT needs a valid div */
     {number_214,
      {{"shaken", SHAKEN_OLD, SKS_E15_IAT_STALE, false},
       {"div", DIV_213_214, SKS_E18_SIGNATURE, true}}},
     {number_215,
      {{"shaken", SHAKEN_OLD, SKS_E15_IAT_STALE, false},
       {"div", DIV_213_214, SKS_E16_NUMBERS_DIFFER, false}}},
-    /* a ring stands on nothing */
+    /* a ring has no first PASSporT */
     {number_214,
      {{"div", DIV_213_214, SKS_E16_NUMBERS_DIFFER, false},
       {"div", DIV("12155551214", "12155551213", IAT), SKS_E16_NUMBERS_DIFFER, false}}},
-    /* another caller */
+    /* another orig */
     {number_214,
      {{"shaken", PAYLOAD, SKS_VALID, false},
       {"div",
@@ -301,7 +301,7 @@ a_chain_of_div_leads_from_the_first_call_to_where_it_goes(void **state)
     }
 }
 
-/* The To of a call that was diverted before it reached us is not always the first. */
+/* If the call was diverted before it arrived, its To need not be the first number. */
 static void
 a_call_whose_to_is_the_new_target_passes_by_its_chain(void **state)
 {
@@ -347,7 +347,8 @@ a_div_o_carries_the_passport_that_it_diverts(void **state)
     assert_div_o("{}", false, SKS_E16_NUMBERS_DIFFER, SKS_E14_CLAIM_MISSING);
 }
 
-/* RFC 8946 section 5.1: what is nested must be good itself, whatever is beside. */
+/* RFC 8946 section 5.1: the nested PASSporT itself must be good; others in the call do not
+ * count. */
 static void
 a_div_o_does_not_stand_on_what_is_not_inside_of_it(void **state)
 {
@@ -376,14 +377,14 @@ a_div_o_does_not_stand_on_what_is_not_inside_of_it(void **state)
     }
 }
 
-/* What has come, and what may be said of it when the number `from` diverts it. */
+/* The PASSporTs received, and the verdict on a diversion by the number `from`. */
 static const struct {
     const char *from;
     enum sks_case wanted;
-    struct one ones[3]; /* ends with a ppt NULL */
+    struct one ones[3]; /* terminated by a NULL ppt */
 } diversions[] = {
     {"12155551213", SKS_VALID, {{"shaken", PAYLOAD, 0, false}}},
-    {"12155551213", SKS_VALID, {{"shaken", SHAKEN_OLD, 0, false}}}, /* a call that is transferred */
+    {"12155551213", SKS_VALID, {{"shaken", SHAKEN_OLD, 0, false}}}, /* a transferred call */
     {"12155551213", SKS_VALID, {{"", "{" COMMON "}", 0, false}}},
     {"12155551213", SKS_VALID, {{"shaken", PAYLOAD, 0, true}, {"shaken", PAYLOAD, 0, false}}},
     {"12155551213", SKS_E15_IAT_STALE, {{"shaken", SHAKEN_ANCIENT, 0, false}}},
@@ -398,7 +399,7 @@ static const struct {
      SKS_E16_NUMBERS_DIFFER,
      {{"shaken", PAYLOAD, 0, true}, {"div", DIV_213_214, 0, false}}},
     {"12155551214", SKS_E16_NUMBERS_DIFFER, {{"div", DIV_213_214, 0, false}}},
-    /* nobody called it */
+    /* the call was not to this number */
     {"12155551214", SKS_E16_NUMBERS_DIFFER, {{"shaken", PAYLOAD, 0, false}}},
     {"12155551213",
      SKS_E16_NUMBERS_DIFFER,
@@ -435,12 +436,12 @@ what_is_diverted_next_stands_on_what_has_come(void **state)
     }
 }
 
-/* What no identity of a claim is, where one is wanted; %s stands for it. */
+/* Values that are not an identity, in place of %s. */
 static const char *const no_identities[] = {"1",  "1.5",     "null", "true",
                                             "[]", "[\"1\"]", "{}",   "\"\""};
 #define SHAKEN_HEAD "{\"attest\":\"A\"," ORIGID ","
 static const struct {
-    const char *format; /* of a payload */
+    const char *format; /* of the payload */
     const char *ppt;
 } misplaced[] = {
     {SHAKEN_HEAD DEST "," IAT ",\"orig\":{\"tn\":%s}}", "shaken"},
@@ -464,7 +465,7 @@ write_misplaced(size_t place, const char *value, char out[512])
 #pragma GCC diagnostic pop
 }
 
-/* Anybody can write them: nobody's signature was looked at yet when they are compared. */
+/* Anyone can send them: claims are compared before any signature is verified. */
 static void
 assert_misplaced(size_t place, const char *value)
 {
@@ -496,7 +497,7 @@ an_identity_of_another_type_is_told_beside_a_div_and_inside_of_one(void **state)
     }
 }
 
-/* Of a div-o that is no good itself the PASSporT inside is judged all the same. */
+/* The PASSporT nested in an invalid div-o is still judged. */
 static void
 a_div_o_without_who_diverted_carries_a_passport_still(void **state)
 {
@@ -516,7 +517,7 @@ a_div_o_without_who_diverted_carries_a_passport_still(void **state)
     free(opt);
 }
 
-/* RFC 8946's own example, of which no certificate was published: judged up to its chain. */
+/* RFC 8946's own example: its certificate was not published, so only the checks before it apply. */
 static void
 the_examples_of_rfc_8946_and_8443_are_not_valid_here(void **state)
 {
@@ -543,7 +544,7 @@ the_examples_of_rfc_8946_and_8443_are_not_valid_here(void **state)
     json_decref(vectors);
 }
 
-/* -- what the signalling says ------------------------------------------------------------------ */
+/* -- compared with the signalling -------------------------------------------------------------- */
 
 #define RPH(auth, more) "{" COMMON ",\"rph\":{\"auth\":[" auth "]}" more "}"
 #define CALLBACK        ",\"sph\":\"psap-callback\""
@@ -712,7 +713,7 @@ a_div_does_not_stand_on_a_third_party_alone(void **state)
     assert_judged(call_to(number_214), ones, 3);
 }
 
-/* -- several ----------------------------------------------------------------------------------- */
+/* -- several PASSporTs ------------------------------------------------------------------------- */
 
 /* RFC 8224 section 6.2: a call is invalid only if all its Identity headers are. */
 static void
@@ -765,7 +766,7 @@ a_call_has_a_bound_of_identity_headers(void **state)
     assert_int_equal(got->count, SKS_IDENTITIES_MAX);
     sks_judgements_free(got);
     assert_int_equal(sks_verify_diversion(vs.verifier, &call, &div, NOW, &why), HSM_OK);
-    assert_int_equal(why.verdict, SKS_E16_NUMBERS_DIFFER); /* there is room for that one more */
+    assert_int_equal(why.verdict, SKS_E16_NUMBERS_DIFFER); /* one more still fits */
     call.identity_count++;
     assert_int_equal(sks_verify_diversion(vs.verifier, &call, &div, NOW, &why), HSM_ERR_USAGE);
 }
@@ -796,7 +797,7 @@ a_verdict_has_its_reason_header(void **state)
     sks_judgements_free(got);
 }
 
-/* -- chains that are not there yet ------------------------------------------------------------- */
+/* -- chains that are not cached yet ------------------------------------------------------------ */
 
 static unsigned promises;
 
@@ -829,7 +830,7 @@ a_call_that_need_not_wait_gets_no_verdict_before_its_chain_is_there(void **state
     assert_false(sks_verifier_waits(verifier));
     assert_true(sks_verifier_waits(vs.verifier));
     call.identity = identity;
-    assert_int_equal(sks_verify_all(verifier, &call, NOW, &got), HSM_OK); /* this one waits */
+    assert_int_equal(sks_verify_all(verifier, &call, NOW, &got), HSM_OK); /* this one blocks */
     sks_judgements_free(got);
     got = NULL;
     call.wait = &wait;

@@ -51,7 +51,7 @@ stop(void **state)
     return 0;
 }
 
-/* A certificate of these entries, under the STI-CA's root, with these constraints or none. */
+/* A certificate for these entries under the STI-CA's root, with or without constraints. */
 static struct certs_chain *
 tn_chain(const struct certs_tn_entry *entries, size_t count,
          const struct certs_constraints *constraints)
@@ -72,7 +72,8 @@ tn_chain(const struct certs_tn_entry *entries, size_t count,
     return chain;
 }
 
-/* The verdict on one PASSporT; a div has its first one beside it, of a provider. */
+/* The verdict on one PASSporT; a div is accompanied by its first PASSporT, which a provider
+ * signed. */
 static struct sks_verification
 judge(const char *ppt, const char *orig, const char *claims)
 {
@@ -120,7 +121,7 @@ numbers_speak_for_themselves_alone(void **state)
     certs_chain_free(numbers);
 }
 
-/* Nobody can tell from an SPC whose a number is. */
+/* An SPC does not show which numbers a provider serves. */
 static void
 a_provider_speaks_for_any_number(void **state)
 {
@@ -134,8 +135,8 @@ a_provider_speaks_for_any_number(void **state)
     certs_chain_free(chain);
 }
 
-/* RFC 8946 section 4.2: of a div it is the one that diverts. The link is missing here, which comes
- * after the certificate. */
+/* RFC 8946 section 4.2: for a div it is the diverting number. The missing link is checked after the
+ * certificate. */
 static void
 a_div_is_spoken_by_who_diverts(void **state)
 {
@@ -153,7 +154,7 @@ a_div_is_spoken_by_who_diverts(void **state)
 }
 
 static const struct {
-    const char *must_include, *must_exclude, *claim, *value; /* NULL: not said */
+    const char *must_include, *must_exclude, *claim, *value; /* NULL: no such constraint */
     enum sks_case wanted;
 } constraints[] = {
     {"origid", NULL, NULL, NULL, SKS_VALID},
@@ -162,8 +163,8 @@ static const struct {
     {NULL, "attest", NULL, NULL, SKS_E17_UNTRUSTED},
     {NULL, NULL, "attest", "A", SKS_VALID},
     {NULL, NULL, "attest", "B", SKS_E17_UNTRUSTED},
-    {NULL, NULL, "confidence", "high", SKS_VALID}, /* it is not there */
-    /* of an object its canonical JSON */
+    {NULL, NULL, "confidence", "high", SKS_VALID}, /* the claim is absent */
+    /* an object is compared as canonical JSON */
     {NULL, NULL, "orig", "x", SKS_E17_UNTRUSTED},
     {NULL, NULL, "orig", "{\"tn\":\"12155550100\"}", SKS_VALID},
     {NULL, NULL, "orig", "{\"tn\": \"12155550100\"}", SKS_E17_UNTRUSTED},

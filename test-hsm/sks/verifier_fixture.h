@@ -33,7 +33,7 @@
 /* The STI-VS under test, and the service provider of the vectors. */
 static struct verifier_fixture {
     struct acme_http_client *http;
-    struct sks_x5u_cache *x5u; /* for its rules; nothing is fetched */
+    struct sks_x5u_cache *x5u; /* for its rules only; nothing is fetched */
     struct sks_trust *trust;
     struct sks_verifier *verifier;
     const char *serves; /* what every x5u serves; NULL: nothing */
