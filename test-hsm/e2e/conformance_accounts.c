@@ -24,11 +24,11 @@
 
 /* ---- key change ---- */
 
-/* The inner JWS, and what may be wrong with it. */
+/* The inner JWS, with optional faults. */
 struct key_change {
-    EVP_PKEY *key; /* the new one */
-    EVP_PKEY *old_key; /* NULL: that of the account */
-    const char *account, *url; /* NULL: as they should be */
+    EVP_PKEY *key; /* the new key */
+    EVP_PKEY *old_key; /* NULL: the account's key */
+    const char *account, *url; /* NULL: the correct value */
     bool break_signature, with_nonce, with_kid;
 };
 
@@ -98,7 +98,7 @@ conformance_key_change_to_a_taken_key(void)
     assert_string_equal(got_header(&got, "Location"), world.stranger.kid);
 }
 
-/* Of the account, to a fresh key. */
+/* Change the account's key to a fresh one. */
 static void
 assert_key_change_refused(const struct key_change *plan)
 {
@@ -165,7 +165,7 @@ conformance_with_keys_for_external_accounts(void)
     world.ca.config.external_account_required = true;
 }
 
-/* Each rule has a key of its own; "other" is one, too. */
+/* Each rule has a separate key, and "other" is one of them. */
 static void
 bind(const struct peer_binding *plan, int status, const char *problem)
 {

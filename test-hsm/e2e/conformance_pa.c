@@ -1,4 +1,4 @@
-/* conformance_pa.c - what RFC 9447 and 9448 want of whom SPC tokens are asked. */
+/* conformance_pa.c - requirements of RFC 9447 and 9448 on the server that issues SPC tokens. */
 #define _GNU_SOURCE /* asprintf */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,10 +35,10 @@
 #define TKVALUE_1234     "MAigBhYEMTIzNA"
 #define TKVALUE_709J     "MAigBhYENzA5Sg"
 
-static struct ca_fixture *ca; /* on whose server it is */
+static struct ca_fixture *ca; /* the STI-CA on the same server */
 static struct acme_store *store;
 static struct acme_authority *authority;
-static EVP_PKEY *acme_account; /* what fingerprints are of */
+static EVP_PKEY *acme_account; /* its fingerprint is in the tokens */
 static char fingerprint[ACME_FINGERPRINT_LEN + 1];
 static char keys[3][256]; /* "Authorization: Bearer KEY" */
 static const char *const ids[] = {"1234", "709J", "busy"};
@@ -60,7 +60,7 @@ answer(struct ca_fixture *fixture, const struct acme_http_request *request,
     return false;
 }
 
-/* An account of the first id that may ask for tokens of a code, and its API key. */
+/* Add an account for one code, under ids[i], with an API key. */
 static void
 add_account(size_t i, const char *spc, bool may_ask_for_ca)
 {
@@ -139,7 +139,7 @@ conformance_pa_ask(const char *as, const char *method, const char *path, const c
 
 /* ---- tokens ---- */
 
-/* What an account is given for a wish; with or without "atc" around it. */
+/* The token granted to an account for this request, with or without "atc" around it. */
 static struct acme_authority_token *
 grant(const char *account, const char *tkvalue, bool is_ca, bool bare)
 {
@@ -174,7 +174,7 @@ fetch_signer(const struct acme_authority_token *token)
     return signer;
 }
 
-/* As an STI-CA does (RFC 9448 section 6); the token is released. */
+/* Checked as an STI-CA does (RFC 9448 section 6); releases the token. */
 static void
 assert_good(struct acme_authority_token *token, const char *spc)
 {
@@ -298,7 +298,7 @@ conformance_pa_signer_is_where_x5u_says(void)
     assert_int_equal(certs_chain_len(signer), 2);
     assert_int_equal(X509_cmp(certs_chain_get(signer, 1), certs_chain_get(ca->pa.root, 0)), 0);
     certs_chain_free(signer);
-    assert_good(token, "1234"); /* RFC 7515: it is checked with alg ES256 and no other */
+    assert_good(token, "1234"); /* RFC 7515: it is verified with alg ES256 only */
 }
 
 void

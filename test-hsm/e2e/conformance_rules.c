@@ -1,9 +1,9 @@
-/* conformance_rules.c - what each section wants of a server that a client can see. */
+/* conformance_rules.c - the requirements of each section on a server that a client can observe. */
 #include "conformance.h"
 
 #define AT_PA(rfc)    rfc ", at the STI-PA"
 #define PA_PATH       "/at/account/1234/token"
-#define PA_FP         "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG" /* looks like a thumbprint */
+#define PA_FP         "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG" /* shaped like a thumbprint */
 #define PA_ATC(inner) "{\"atc\":{\"tktype\":\"TNAuthList\"," inner "}}"
 #define PA_1234       "\"tkvalue\":\"MAigBhYEMTIzNA\""
 #define PA_WISH       PA_ATC(PA_1234 ",\"ca\":false,\"fingerprint\":\"" PA_FP "\"")

@@ -48,7 +48,7 @@ assert_token_accepted(const struct token_plan *plan, const char *member)
     free(token);
 }
 
-/* RFC 8555 section 7.1.6: challenge, authorization and order become invalid, and tell why. */
+/* RFC 8555 section 7.1.6: challenge, authorization and order become invalid and show the reason. */
 static void
 assert_refused_text(const char *token, const char *problem)
 {
@@ -148,7 +148,7 @@ conformance_token_whose_signer_is_not_to_be_had(void)
         "connection");
 }
 
-/* A good token whose header or payload is edited, and signed again. */
+/* A good token whose header or payload is edited and which is signed again. */
 static void
 assert_edited_refused(void (*edit)(json_t *header, json_t *payload), const char *problem)
 {
@@ -224,7 +224,7 @@ add_x5c(json_t *header, json_t *payload)
     free(der);
 }
 
-/* RFC 9448 section 6 takes the certificate from the token as well. */
+/* RFC 9448 section 6 also permits the certificate in the token. */
 void
 conformance_token_with_its_signers_certificate(void)
 {
@@ -272,7 +272,7 @@ conformance_token_without_fingerprint(void)
     assert_edited_refused(drop_fingerprint, "incorrectResponse");
 }
 
-/* Neither is chosen: the challenge stays as it was. */
+/* Neither member is used: the challenge remains unchanged. */
 void
 conformance_answer_of_both_members(void)
 {

@@ -1,4 +1,4 @@
-/* consumer.c - a program of somebody else that uses the installed libraries. */
+/* consumer.c - a third-party program that uses the installed libraries. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-/* soak_caller.c - a SIP proxy that asks again when a connection breaks. */
+/* soak_caller.c - a SIP proxy that retries when a connection breaks. */
 #include "soak_caller.h"
 
 #include <stdio.h>
@@ -12,10 +12,10 @@
 #include <jansson.h>
 
 #define ANSWER_MAX 16384 /* octets */
-#define CALL_S     20 /* a call that has no answer by then is lost */
-#define PAUSE_US   20000 /* before it is asked again */
+#define CALL_S     20 /* a call without an answer by then is lost */
+#define PAUSE_US   20000 /* before a retry */
 
-/* The HTTP status, and the body in *body; -1: the connection broke. */
+/* Returns the HTTP status, and the body in *body; -1: the connection broke. */
 static int
 exchange(const char *path, const char *request, char answer[ANSWER_MAX], const char **body)
 {
@@ -42,7 +42,7 @@ exchange(const char *path, const char *request, char answer[ANSWER_MAX], const c
     return (int)strtol(answer + 9, NULL, 10);
 }
 
-/* Until there is an answer that is one; the answer's member, to be decrefed. NULL: lost. */
+/* Retries until there is a valid answer; returns its member, to be decrefed. NULL: lost. */
 static json_t *
 ask(const char *socket, struct soak_tally *tally, const char *what, json_t *request)
 {
@@ -81,7 +81,7 @@ ask(const char *socket, struct soak_tally *tally, const char *what, json_t *requ
     return json;
 }
 
-/* Behind the second dot, before the parameters: 64 octets in base64url. */
+/* After the second dot and before the parameters there are 64 octets in base64url. */
 static bool
 has_signature(const char *identity)
 {

@@ -30,17 +30,17 @@
 #include "peer.h"
 #include "softhsm.h"
 
-#define ORDERS_OF_A_PAGE 100 /* of the server */
+#define ORDERS_OF_A_PAGE 100 /* page size of the server */
 
 struct conformance_world world;
 static struct acme_server_config plain;
-static struct peer nobody; /* a key of the last rule that wanted one without an account */
+static struct peer nobody; /* key without an account, made for the last rule that needed one */
 static struct peer_order pending, ready, theirs;
-static char certificate[CA_URL_SIZE]; /* URL of the valid order's */
+static char certificate[CA_URL_SIZE]; /* URL of the valid order's certificate */
 
 /* ---- one request ---- */
 
-/* "@order/finalize": what stands for "@order" depends on the run. */
+/* "@order/finalize": the value of "@order" depends on the run. */
 static void
 resolve(const char *path, char out[CA_URL_SIZE])
 {
@@ -141,7 +141,7 @@ assert_headers(const struct rule *rule, const struct got *got)
         if (!has_header(got, rule->headers[i]))
             fail_msg("no %s in %s", rule->headers[i], got->headers);
     }
-    if (rule->as != NULL) /* the rest is of RFC 8555 */
+    if (rule->as != NULL) /* the rest applies to RFC 8555 only */
         return;
     if (strcmp(rule->path, "/acme/directory") != 0 && !has_header(got, "Link: rel=\"index\""))
         fail_msg("no Link to the directory in %s", got->headers);
@@ -174,7 +174,7 @@ check_request(const struct rule *rule)
         fail_msg("no \"%s\" in %s", rule->member, got.body);
 }
 
-/* ---- settings of the operator ---- */
+/* ---- operator settings ---- */
 
 void
 conformance_with_terms(void)
@@ -201,7 +201,7 @@ conformance_with_hosted_chains(void)
     world.ca.config.chains_hosted = true;
 }
 
-/* ---- rules that take more than a request ---- */
+/* ---- rules that need several requests ---- */
 
 void
 assert_got(const struct got *got, int status, const char *problem)
@@ -241,7 +241,7 @@ conformance_nonce_of_an_answer_is_good(void)
     assert_got(&second, 200, "");
 }
 
-/* The limit is one, and the first account of the address takes it. */
+/* The limit is one account, which the first one at this address uses up. */
 void
 conformance_rate_is_limited(void)
 {
@@ -559,7 +559,7 @@ conformance_certificate_is_revoked_by_its_key(void)
     EVP_PKEY_free(holder.key);
 }
 
-/* RFC 8555 section 7.6: it has proved the right to all that the certificate names. */
+/* RFC 8555 section 7.6: the account is authorized for all identifiers in the certificate. */
 void
 conformance_certificate_is_revoked_by_who_is_authorized(void)
 {
@@ -781,7 +781,7 @@ the_page_is_current(void **state)
     len = fread(page, 1, sizeof(page) - 1, file);
     page[len] = '\0';
     fclose(file);
-    assert_string_equal(page, table); /* if not: scripts/conformance */
+    assert_string_equal(page, table); /* on failure, run scripts/conformance */
     free(table);
 }
 

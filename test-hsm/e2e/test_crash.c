@@ -28,9 +28,9 @@
 
 #define CLIENTS    4
 #define KILLS      20
-#define ORDERS_MAX 4000 /* of one client */
-#define LIMIT      20 /* orders an hour of one account */
-#define SETTLE_S   30 /* until no order is "processing" any more */
+#define ORDERS_MAX 4000 /* per client */
+#define LIMIT      20 /* orders per hour and account */
+#define SETTLE_S   30 /* until no order is "processing" */
 
 static struct ca_program program;
 
@@ -92,7 +92,7 @@ four_processes_agree_on_a_rate_limit(void **state)
 
 /* ---- crashes ---- */
 
-/* What one client got. */
+/* The certificates that one client received. */
 struct harvest {
     unsigned number;
     size_t count;
@@ -105,7 +105,7 @@ struct harvest {
 static struct harvest harvests[CLIENTS];
 static atomic_bool enough;
 
-/* Each order of a new account: the limit of one is small. */
+/* Each order uses a new account, because the limit per account is small. */
 static void *
 enrol_on_and_on(void *context)
 {
@@ -160,7 +160,7 @@ count(const char *sql)
     return ca_fixture_count(&program.ca, sql);
 }
 
-/* The certificate that the client holds is the only one of its order, octet for octet. */
+/* The client's certificate is the only one issued for its order, octet for octet. */
 static void
 assert_is_of_order(const char *order, const char *pem)
 {

@@ -31,13 +31,13 @@
 #include "softhsm.h"
 
 #define REQUESTS     3000
-#define MEMORY_MAX   (4 << 20) /* octets by which the heap may have grown */
+#define MEMORY_MAX   (4 << 20) /* octets by which the heap may grow */
 #define LONG_TEXT    5000 /* characters */
 #define DEEP         40 /* levels of arrays */
 #define PATH_MAX_LEN 700
-#define LOGIN_EACH   200 /* of the requests to the STI-PA: a password is hashed for each */
+#define LOGIN_EACH   200 /* one in that many requests to the STI-PA: each hashes a password */
 
-/* ---- numbers, the same ones for the same seed ---- */
+/* ---- pseudorandom numbers, repeatable for a given seed ---- */
 
 static uint64_t seed;
 
@@ -58,7 +58,7 @@ below(size_t limit)
     return (size_t)(random64() % limit);
 }
 
-/* ---- what is done to JSON ---- */
+/* ---- faults in JSON ---- */
 
 static json_t *
 deep_arrays(void)
@@ -121,7 +121,7 @@ odd_value(void)
     }
 }
 
-/* A text with a character more, less or other. */
+/* A text with one character added, removed or changed. */
 static json_t *
 odd_text(const char *text)
 {
@@ -175,7 +175,7 @@ mutate_member(json_t *object, const char *name, json_t *value)
     }
 }
 
-/* Somewhere in the tree, one thing. */
+/* Change one value somewhere in the tree. */
 static void
 mutate(json_t *value)
 {
@@ -213,7 +213,7 @@ mutate(json_t *value)
     }
 }
 
-/* Octets: cut, doubled, changed, or something behind them. free() it. */
+/* Truncate, double or change the octets, or append some. free() it. */
 static char *
 mutate_text(const char *text)
 {
@@ -258,7 +258,7 @@ mutated_json(const char *text)
     return odd;
 }
 
-/* ---- the requests that are real ---- */
+/* ---- valid requests ---- */
 
 struct real {
     const char *path; /* or URL */
@@ -331,7 +331,7 @@ make_reals(void)
     EVP_PKEY_free(key);
 }
 
-/* ---- sending them with a fault ---- */
+/* ---- requests with a fault ---- */
 
 static void
 assert_blames_the_client(const struct got *got, const char *what, const char *body)
@@ -341,7 +341,7 @@ assert_blames_the_client(const struct got *got, const char *what, const char *bo
     fail_msg("%d for %s: %s", got->status, what, body != NULL ? body : "");
 }
 
-/* A target of a request as nobody should write it. */
+/* A malformed request target. */
 static void
 odd_path(const char *path, char out[PATH_MAX_LEN])
 {
@@ -382,7 +382,7 @@ odd_header(void)
 
     for (size_t i = 0; i <= below(3); i++)
         mutate(header);
-    json_object_foreach_safe(header, next, name, member) /* one or two of them */
+    json_object_foreach_safe(header, next, name, member) /* keep about one in three */
     {
         if (below(3) != 0)
             json_object_del(header, name);
@@ -507,7 +507,7 @@ heap(void)
     return mallinfo2().uordblks;
 }
 
-/* A sanitizer's allocator counts elsewhere: then both are 0. */
+/* With a sanitizer's allocator, both numbers are 0. */
 static void
 ask_many(void (*ask)(void), size_t count)
 {
@@ -529,7 +529,7 @@ the_sti_ca_answers_every_malformed_request(void **state)
 
     (void)state;
     ask_many(ask_ca, requests_wanted() * 2 / 3);
-    peer_enrol(&ca, &account, "1234", &order); /* and serves as before */
+    peer_enrol(&ca, &account, "1234", &order); /* still serves */
     peer_assert_status(&ca, &account, ready.url, "ready");
 }
 
@@ -540,7 +540,7 @@ the_sti_pa_answers_every_malformed_request(void **state)
     ask_many(ask_authority, requests_wanted() / 3);
 }
 
-/* What is not the STI-CA's is the STI-PA's. */
+/* Requests that are not for the STI-CA go to the STI-PA. */
 static bool
 intercept(struct ca_fixture *fixture, const struct acme_http_request *request,
           struct acme_http_response *response)
