@@ -54,7 +54,7 @@ verify(void *context, size_t times)
                     "hsm_es256_verify");
 }
 
-/* All that is counted of a signed call: its request and its signature. */
+/* The metrics updated for one signed call: its request and its signature. */
 static void
 count(void *context, size_t times)
 {

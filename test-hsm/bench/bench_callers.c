@@ -1,4 +1,4 @@
-/* bench_callers.c - callers on threads of their own, which begin together. */
+/* bench_callers.c - callers on separate threads that start together. */
 #include "bench_callers.h"
 
 #include <string.h>
@@ -37,7 +37,7 @@ call_times(void *argument)
 {
     const struct caller *caller = argument;
 
-    /* A service's threads are not new: make what a thread's first call makes. */
+    /* Warm up: a service's threads have long made the allocations of their first call. */
     bench_callers_call(caller->all, caller->index);
     pthread_barrier_wait(&caller->all->ready);
     for (size_t i = 0; i < caller->times; i++) {

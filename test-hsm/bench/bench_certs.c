@@ -19,13 +19,13 @@
 
 #define CRL_URL  "https://pa.example/download/v1/crl"
 #define A_DAY    86400
-#define CHAINS   10000 /* used by a verifier in turn */
-#define ROOM     20000 /* for verdicts, as sti-sks has (SKS_TRUST_VERDICTS) */
-#define ASKED    4096 /* certificates that the CRL is asked about, every second one listed */
+#define CHAINS   10000 /* used in turn by a verifier */
+#define ROOM     20000 /* capacity for verdicts, as in sti-sks (SKS_TRUST_VERDICTS) */
+#define ASKED    4096 /* certificates looked up in the CRL; every second one is listed */
 #define SERIAL   16 /* octets */
 #define CRL_SIZE 100000
 
-/* A hierarchy of which the token has all keys. */
+/* A hierarchy whose keys are all in the token. */
 static struct {
     struct hsm_token *token;
     struct hsm_key *root_key, *intermediate_key, *leaf_key, *pa_key, *crl_key;
@@ -35,7 +35,7 @@ static struct {
     time_t now;
 } world;
 
-/* -- making it --------------------------------------------------------------------------------- */
+/* -- setup ------------------------------------------------------------------------------------- */
 
 static struct hsm_key *
 new_key(const char *label)
@@ -191,7 +191,7 @@ bench_issue(void)
 
 /* -- paths and verdicts ------------------------------------------------------------------------ */
 
-/* A signature, its digest and the parsed key: only the verification is left. */
+/* Signature, digest and parsed key are ready, so that only the verification is measured. */
 struct raw_verify {
     EVP_PKEY_CTX *ctx;
     uint8_t digest[32];
@@ -240,7 +240,7 @@ verify_path(void *context, size_t times)
     }
 }
 
-/* As in a program that keeps the store. */
+/* The store is kept, as in a long-running program. */
 static void
 verify_by_openssl(void *context, size_t times)
 {
@@ -258,7 +258,8 @@ verify_by_openssl(void *context, size_t times)
     sk_X509_free(untrusted);
 }
 
-/* Chains that differ: the same certificates, one of them as often as the number says. */
+/* `count` different chains: the same certificates, one of them repeated a different number of
+ * times. */
 struct asking {
     struct certs_verdicts *verdicts;
     struct certs_chain **chains;
@@ -432,7 +433,7 @@ bench_crl(struct raw_verify *raw)
         entries[i].reason = 1;
         bench_check(RAND_bytes(entries[i].serial, SERIAL) == 1, "serial");
         entries[i].serial[0] = (uint8_t)(entries[i].serial[0] & 0x3f) | 0x40;
-        entries[i].serial[SERIAL - 1] &= 0xfe; /* the unlisted are odd */
+        entries[i].serial[SERIAL - 1] &= 0xfe; /* unlisted serials are odd */
     }
     one = looking_in(entries, 1);
     thousand = looking_in(entries, 1000);

@@ -1,4 +1,4 @@
-/* bench_enrol.c - ACME clients that cost little. */
+/* bench_enrol.c - ACME clients that use little processor time. */
 #define _GNU_SOURCE /* asprintf, strcasestr */
 #include "bench_enrol.h"
 
@@ -27,10 +27,10 @@ struct bench_client {
     struct peer peer;
     struct sockaddr_in address;
     SSL_CTX *tls;
-    SSL *connection; /* NULL: none */
+    SSL *connection; /* NULL: not connected */
     char nonce[NONCE_SIZE];
     char answer[MESSAGE_MAX + 1]; /* the last one */
-    char *order; /* the payload of a newOrder */
+    char *order; /* payload of newOrder */
 };
 
 /* ---- the connection ---- */
@@ -63,7 +63,7 @@ connect_tls(struct bench_client *client)
         "TLS with the STI-CA");
 }
 
-/* A header's value in the last answer, cut to fit. */
+/* The value of a header in the last answer, truncated to fit. */
 static void
 copy_header(const struct bench_client *client, const char *name, char *out, size_t size)
 {
@@ -86,7 +86,7 @@ is_complete(const char *answer, size_t len, bool has_body)
            len >= (size_t)(end + 4 - answer) + strtoul(length + 18, NULL, 10);
 }
 
-/* Send a request, read its answer, and take the nonce in it. */
+/* Send a request, read its answer, and keep the answer's nonce. */
 static void
 exchange(struct bench_client *client, const char *request, size_t len, bool has_body)
 {
@@ -198,7 +198,7 @@ write_body(const struct bench_client *client, const char *url, const char *paylo
     return len;
 }
 
-/* A signed request to a URL, or to a path; the answer has that status. */
+/* A signed request to a URL or path; the answer must have that status. */
 static void
 post(struct bench_client *client, const char *place, const char *payload, const char *status)
 {

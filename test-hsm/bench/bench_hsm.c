@@ -1,4 +1,4 @@
-/* bench_hsm.c - what the layer costs beside the token's own C_Sign. */
+/* bench_hsm.c - the cost of the layer compared with the token's own C_Sign. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +20,7 @@
 #include "softhsm.h"
 
 #define ROUNDS 7
-#define TURNS  20 /* of ours and raw in one round, so that both meet the same machine */
+#define TURNS  20 /* of ours and raw in one round, so that both run under the same conditions */
 
 static const uint8_t message[300];
 
@@ -65,8 +65,8 @@ by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Time of raw by time of ours: the median of short turns, in which other programs of the machine
- * hinder both alike or are seen; whose turn is first changes. */
+/* Time of raw divided by time of ours: the median over short turns, in which other programs affect
+ * both sides alike or cause outliers. The sides alternate in going first. */
 static double
 one_round(struct bench_callers *ours, struct bench_callers *theirs, size_t times_each)
 {
@@ -109,8 +109,8 @@ ratio_to_raw(const char *what, enum hsm_route route, unsigned threads, size_t ti
     hsm_token_close(token);
 }
 
-/* 64 callers wait for 16 sessions: fair is four times as long for everybody as a call takes whose
- * caller does not wait, which is measured beside it, raw. */
+/* 64 callers share 16 sessions. If that is fair, each caller waits four times as long as a call
+ * takes without waiting, which is measured raw at the same time. */
 static void
 fairness(enum hsm_route route)
 {
@@ -195,7 +195,8 @@ own_cost(enum hsm_route route, double at_most_us)
     hsm_token_close(token);
 }
 
-/* Allocations of this thread, counted by our own malloc() etc., which call the C library's. */
+/* Allocations of this thread, counted by our own malloc() etc., which call the C library's
+ * functions. */
 static _Thread_local unsigned long allocated;
 
 void *__libc_malloc(size_t size);
@@ -223,7 +224,7 @@ realloc(void *old, size_t size)
     return __libc_realloc(old, size);
 }
 
-/* The token answers at once and allocates nothing, so what is allocated is the layer's. */
+/* The token answers at once and allocates nothing, so all allocations are the layer's. */
 static void
 allocations(void)
 {
@@ -235,7 +236,7 @@ allocations(void)
     struct bench_callers ours = {.key = key, .digest_only = true};
     double counts[ROUNDS];
 
-    bench_callers_call(&ours, 0); /* the first opens its session */
+    bench_callers_call(&ours, 0); /* the first call opens the session */
     for (size_t i = 0; i < ROUNDS; i++) {
         unsigned long before = allocated;
 
@@ -305,7 +306,7 @@ verification(void)
 #define FEW  10
 #define MANY 10000
 
-/* Key pairs of another program, as fast as the token makes them. */
+/* Key pairs as another program makes them, at the token's full speed. */
 static void
 fill(const struct bench_raw *raw, unsigned from, unsigned until)
 {
@@ -406,7 +407,7 @@ time_of_finding(const char *uri, CK_BYTE *id, size_t id_len)
     return bench_now_us() - begin;
 }
 
-/* The module itself takes longer with more keys: what the layer adds is what it is judged by. */
+/* The module itself is slower with more keys, so the criterion is what the layer adds. */
 static void
 many_keys(void)
 {
@@ -447,7 +448,7 @@ many_keys(void)
         ratio_to_raw("10,000 keys on the token", (enum hsm_route)r, 1, 1000, false, 0.90);
 }
 
-/* ---- all of it ---- */
+/* ---- main ---- */
 
 static void
 in_process(void)
@@ -469,7 +470,7 @@ at_once(void)
     fault("reset");
 }
 
-/* Calls of each caller: a turn is long compared with its start, when all calls come at once. */
+/* calls per caller: a turn is long compared with its start, when all calls arrive at once */
 #define AT_A_DISTANCE 1200
 
 static void
@@ -487,7 +488,7 @@ at_a_distance(void)
     fault("reset");
 }
 
-/* Those with the fault module in front come after those without. */
+/* Parts with the fault module run after those without it. */
 static const struct part {
     const char *name;
     void (*run)(void);
@@ -509,7 +510,7 @@ main(int argc, char **argv)
     bool with_faults = false;
 
     if (getenv("TMPDIR") == NULL && access("/dev/shm", W_OK) == 0)
-        (void)setenv("TMPDIR", "/dev/shm", 1); /* no row is about a disk */
+        (void)setenv("TMPDIR", "/dev/shm", 1); /* no row measures a disk */
     softhsm_start();
     hsm_token_close(softhsm_token(BENCH_TOKEN));
     make_key();

@@ -2,14 +2,14 @@
  * bench_issue.c - certificates per second of sti-ca and SPC tokens per second of an STI-PA, over
  * HTTPS with the keys in SoftHSM.
  *
- * A certificate is taken from newOrder to its download by the requests of bench_enrol.h. Before the
- * clock starts each client has its account and its connection, and has made keys, CSRs and SPC
- * tokens; while it runs a client signs its requests and reads the answers, on the same processors.
- * The raw side, in turn with it, makes as many signatures (one for each certificate, with a line
- * that is brought to the disk, as the signing journal's is) and as many durable transactions, one
- * after the other: as many as SQLite has counted in the STI-CA's store meanwhile, each of one row.
- * Of one client a second ratio is told without the client: the processor time of the STI-CA's
- * workers, and the time that the raw side has waited for the disk.
+ * The requests of bench_enrol.h obtain a certificate, from newOrder to its download. Before the
+ * measurement starts, each client has its account and its connection and has made keys, CSRs and
+ * SPC tokens; during the measurement it signs its requests and reads the answers, on the same
+ * processors. The raw side runs in turn with it. It makes the same number of signatures (one for
+ * each certificate, each with a line that is flushed to disk, as in the signing journal) and, one
+ * after the other, as many durable transactions of one row as SQLite has counted in the STI-CA's
+ * store meanwhile. For a single client, a second ratio excludes the client: it uses the processor
+ * time of the STI-CA's workers and the time for which the raw side has waited for the disk.
  */
 #define _GNU_SOURCE /* asprintf */
 #include "bench_issue.h"
@@ -38,13 +38,13 @@
 
 #define CLIENTS_MAX  16
 #define ROUNDS       5
-#define CERTIFICATES 64 /* of a round */
-#define TURNS_ALONE  8 /* of a round, with one client */
-#define TOKENS       400 /* of a round */
+#define CERTIFICATES 64 /* per round */
+#define TURNS_ALONE  8 /* per round, with one client */
+#define TOKENS       400 /* per round */
 
 #define RECORD_LEN 235 /* octets of a line of the signing journal */
 #define ROW_LEN    300 /* octets of a row of most transactions */
-#define CHAIN_LEN  3000 /* and of the certificate's */
+#define CHAIN_LEN  3000 /* octets of the row with the certificate */
 
 static const char *const raw_migrations[] = {
     "CREATE TABLE raw (id INTEGER PRIMARY KEY, octets BLOB NOT NULL)", NULL};
@@ -84,7 +84,7 @@ sign_raw(void)
     bench_check(hsm_key_sign(program.ca.pa.signer_key, "raw", 3, sig) == HSM_OK, "C_Sign");
 }
 
-/* And what the journal does for one that is about to leave. */
+/* Sign, and do what the journal does for each certificate. */
 static void
 sign_and_record(void)
 {
@@ -96,7 +96,7 @@ sign_and_record(void)
                 "a raw record");
 }
 
-/* What something has taken. */
+/* Elapsed and processor time. */
 struct cost {
     double seconds, cpu_s;
 };
@@ -110,7 +110,8 @@ cpu_s(void)
     return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
 }
 
-/* So many signatures, and transactions evenly between them: the one before a signature is large. */
+/* Make `signatures` signatures, with the transactions spread evenly between them; the one before
+ * each signature is large. */
 static struct cost
 raw_cost(void (*sign)(void), size_t signatures, size_t commits, size_t large_len)
 {
@@ -127,7 +128,7 @@ raw_cost(void (*sign)(void), size_t signatures, size_t commits, size_t large_len
 
 /* ---- certificates ---- */
 
-/* A client, and the orders that it has prepared. */
+/* A client and its prepared orders. */
 struct turn {
     struct bench_client *client;
     struct bench_order orders[CERTIFICATES];
@@ -164,10 +165,8 @@ clear_turn(struct turn *turn)
         bench_order_clear(&turn->orders[i]);
 }
 
-/*
- * The transactions of the store so far: iChange of the wal-index header (section 2.1 of SQLite's
- * walformat.html), which each commit of any process counts up.
- */
+/* The number of transactions of the store so far: iChange of the wal-index header (section 2.1 of
+ * SQLite's walformat.html), which each commit of any process increments. */
 static uint32_t
 transactions(void)
 {
@@ -184,7 +183,8 @@ transactions(void)
     return count;
 }
 
-/* Of so many certificates, by `count` clients at once; *commits receives their transactions. */
+/* The cost of `certificates` certificates for `count` simultaneous clients; *commits receives the
+ * number of transactions. */
 static struct cost
 certificates_cost(size_t certificates, size_t count, size_t *commits)
 {
@@ -212,13 +212,13 @@ certificates_cost(size_t certificates, size_t count, size_t *commits)
     return (struct cost){end.seconds - begin.seconds, end.cpu_s - begin.cpu_s};
 }
 
-/* The rows of one number of clients. */
+/* The results for one number of clients. */
 struct certificate_rows {
     double shares[ROUNDS], own_shares[ROUNDS], strict_shares[ROUNDS], rates[ROUNDS],
         commits[ROUNDS];
 };
 
-static size_t commits_alone; /* of a round of a single client */
+static size_t commits_alone; /* per round with a single client */
 
 static void
 add_cost(struct cost *sum, struct cost more)
@@ -227,7 +227,7 @@ add_cost(struct cost *sum, struct cost more)
     sum->cpu_s += more.cpu_s;
 }
 
-/* Ours and raw take turns, short ones where one client needs long enough for that. */
+/* Ours and raw take turns; with one client the turns are short. */
 static void
 measure_round(size_t count, struct certificate_rows *rows, size_t round)
 {
@@ -272,7 +272,8 @@ measure_certificates(size_t count)
     if (count > 1)
         bench_at_most("acme", "the same, only the durable writes that were made, raw", "ratio", 2.0,
                       rows.strict_shares, ROUNDS);
-    if (count == 1) /* more of them want the same processors: each takes longer for the same */
+    /* Several clients compete for the processors, so each takes longer for the same work. */
+    if (count == 1)
         bench_at_most("acme", "the same, processor time and waits for the disk of sti-ca alone",
                       "ratio", 2.0, rows.own_shares, ROUNDS);
     snprintf(name, sizeof(name), "durable transactions of a certificate, %s", whose);
@@ -317,7 +318,7 @@ ask_authority(struct ca_fixture *ca, const struct acme_http_request *request,
     return true;
 }
 
-/* The answer's member of that name; free() it. */
+/* The answer's member with that name; free() it. */
 static char *
 post(const char *path, const char *credentials, const char *body, const char *member)
 {
@@ -421,7 +422,7 @@ prepare_requests(void)
     EVP_PKEY_free(key);
 }
 
-/* A token is signed once, and its jti written. */
+/* For each token, one signature is made and one jti is written. */
 static void
 bench_tokens(void)
 {

@@ -1,4 +1,4 @@
-/* bench_journal.c - what the signing journal costs, and how fast it is verified. */
+/* bench_journal.c - the cost of the signing journal, and the speed of its verification. */
 #include "bench_journal.h"
 
 #include <pthread.h>
@@ -21,13 +21,13 @@
 #define THREADS_MAX 4
 #define TOKEN       "journaled"
 #define PLAIN       "plain"
-#define TURNS       20 /* of each side in a round: what else the machine does meets both */
-#define RECORDS     200000 /* that are verified */
-#define NEVER       1000000000 /* verify_every: not what is measured */
+#define TURNS       20 /* of each side in a round, so that other load affects both */
+#define RECORDS     200000 /* number of verified records */
+#define NEVER       1000000000 /* verify_every: excluded from the measurement */
 
 static const uint8_t message[300] = "a PASSporT's signing input has about this many octets";
 
-/* Two tokens of one module: a token that is open twice has one journal, or none. */
+/* Two tokens of one module, because a token opened twice has one journal or none. */
 struct side {
     struct hsm_token *token;
     struct hsm_key *key;
@@ -112,7 +112,7 @@ run(struct hsm_key *key, unsigned threads, size_t times_each)
     return now_us() - begin;
 }
 
-/* Us of journaled signing, and of the other. */
+/* Microseconds for signing with and without the journal. */
 static void
 take_turns(const struct side *plain, const struct side *journaled, unsigned threads,
            size_t times_each, double *with, double *without)
@@ -162,7 +162,7 @@ verification(void)
     bench_at_least("hsm", "a journal verified", "records/s", 100000, rates, ROUNDS);
 }
 
-/* The largest file of the directory is the first that was written. */
+/* The last checkpoint that is not of the index, and its file. */
 struct found {
     char file[HSM_JOURNAL_NAME_MAX + 1];
     struct hsm_journal_note note;

@@ -1,4 +1,4 @@
-/* bench_load.c - callers of an HTTP server: requests on connections that are kept. */
+/* bench_load.c - callers of an HTTP server: requests on persistent connections. */
 #define _GNU_SOURCE /* strcasestr */
 #include "bench_load.h"
 
@@ -18,26 +18,26 @@
 #include "bench_raw.h"
 
 #define ANSWER_MAX 8192 /* octets of an answer */
-#define OPENING_US 2000 /* between two connections */
+#define OPENING_US 2000 /* between opening two connections */
 #define REST_US    1.0
 
 struct caller {
     int fd;
     bool is_waiting; /* for its answer */
-    double begun_us; /* its request, or when that was due */
+    double begun_us; /* when its request was sent, or was due */
     size_t answers;
     char answer[ANSWER_MAX + 1];
     size_t len;
 };
 
-/** A load that runs. */
+/* A running load. */
 struct run {
     const struct bench_load *load;
     struct bench_loaded *out;
     size_t request_len;
     struct caller *callers;
     unsigned waiting; /* callers */
-    unsigned next; /* caller, to look at first when a request is due */
+    unsigned next; /* caller, considered first when a request is due */
     size_t sent;
     int epoll;
     double begun_us;
@@ -78,7 +78,7 @@ begin_call(struct run *run, struct caller *caller, double begun_us)
                 "sending a request");
 }
 
-/* What has come of an answer; true: all of it. */
+/* Read what has arrived of an answer; true: it is complete. */
 static bool
 read_answer(struct caller *caller)
 {
@@ -150,7 +150,7 @@ take_turn(struct run *run)
     return &run->callers[run->next];
 }
 
-/* Send the requests that are due, as far as callers are free. */
+/* Send the requests that are due while callers are free. */
 static void
 begin_due(struct run *run)
 {
@@ -161,8 +161,8 @@ begin_due(struct run *run)
         begin_call(run, take_turn(run), due_us);
 }
 
-/* One after the other, while those before it call: of several processes one that has less to do
- * accepts it. What the servers make at first is made then. */
+/* Connect one after the other while the callers before it call: of several processes, the one with
+ * less to do accepts it. The servers also make their first allocations meanwhile. */
 static void
 open_callers(struct run *run)
 {

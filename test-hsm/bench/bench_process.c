@@ -1,4 +1,4 @@
-/* bench_process.c - processes of a bench that serve or sign, and what they cost. */
+/* bench_process.c - processes of a bench that serve or sign, and their cost. */
 #include "bench_process.h"
 
 #include <signal.h>

@@ -1,4 +1,5 @@
-/* bench_processes.c - worker processes, each with a token of its own, beside threads in one. */
+/* bench_processes.c - worker processes, each with its own token, compared with threads in one
+ * process. */
 #define _GNU_SOURCE /* sched_setaffinity */
 #include "bench_processes.h"
 
@@ -17,17 +18,17 @@
 #include "softhsm.h"
 
 #define ROUNDS    7
-#define TURNS     5 /* of a round: a host that is shared takes cores away now and then */
+#define TURNS     5 /* of a round; a shared host takes cores away now and then */
 #define TURN_MS   200
-#define WARM_MS   250 /* a service's connections are opened when calls need them */
+#define WARM_MS   250 /* a service's connections are opened on demand */
 #define PROCESSES 4
 #define THREADS   4
 
-#define BATCH 100 /* of each caller, between which all wait for the last */
+#define BATCH 100 /* of each caller; after a batch, all wait for the last one */
 
 #define REMOTE_PATH_SIZE 128 /* octets, of a server's socket */
 
-/* Signatures a second. */
+/* Signatures per second. */
 static double
 rate_of_callers(struct bench_callers *callers, unsigned ms)
 {
@@ -40,7 +41,7 @@ rate_of_callers(struct bench_callers *callers, unsigned ms)
     return calls / (bench_now_us() - begin) * 1e6;
 }
 
-/** Worker processes, all alike. */
+/* Identical worker processes. */
 struct workers {
     const char *module;
     unsigned callers; /* of each */
@@ -96,7 +97,7 @@ begin_raw(struct bench_process *out)
     close(to);
 }
 
-/* Signatures a second of all of them, since they were told to or have begun. */
+/* Signatures per second of all processes, in their last turn or warm-up. */
 static double
 rate_of(const struct bench_process *processes, unsigned count)
 {
@@ -152,7 +153,7 @@ bench_processes(void)
     processes_row("4 worker processes / raw C_Sign of 4 threads in one", &workers, 2.0);
 }
 
-/* The one of `index`, counted round, of those that this process may use. */
+/* Bind to one processor: `index`, modulo their number, of those that this process may use. */
 static void
 keep_to_processor(unsigned index)
 {
@@ -191,8 +192,8 @@ use_own_server(unsigned index)
     use_server(index);
 }
 
-/* In a process group of its own, because it forks for every connection. It closes every
- * descriptor that there could be, so the limit is set low. */
+/* The server runs in a separate process group, because it forks for every connection. It closes
+ * every descriptor up to the limit, so the limit is set low. */
 static pid_t
 server_start(unsigned index, bool is_kept)
 {
@@ -208,13 +209,13 @@ server_start(unsigned index, bool is_kept)
             keep_to_processor(index);
         sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
         (void)setpgid(0, 0);
-        (void)dup2(STDERR_FILENO, STDOUT_FILENO); /* rows are on that one */
+        (void)dup2(STDERR_FILENO, STDOUT_FILENO); /* standard output is for rows */
         (void)setrlimit(RLIMIT_NOFILE, &few);
         execlp("p11-kit", "p11-kit", "server", "-f", "-n", path, "--provider", softhsm_module(),
                "pkcs11:token=" BENCH_TOKEN, (char *)NULL);
         _exit(127);
     }
-    (void)setpgid(child, child); /* whoever is first */
+    (void)setpgid(child, child); /* in parent and child, as either may be first */
     for (int i = 0; i < 500 && access(path, F_OK) != 0; i++)
         usleep(10000);
     bench_check(access(path, F_OK) == 0, "p11-kit server");
@@ -232,7 +233,7 @@ server_end(pid_t server, unsigned index)
     (void)unlink(path);
 }
 
-/* Each with several connections, and a process of SoftHSM at the other end of each. */
+/* Each worker has several connections, each to a separate process with SoftHSM. */
 static void
 one_server(void)
 {

@@ -1,4 +1,4 @@
-/* bench_signer.c - processes that do nothing but C_Sign, on command. */
+/* bench_signer.c - processes that only call C_Sign, on command. */
 #include "bench_signer.h"
 
 #include <pthread.h>
@@ -13,7 +13,7 @@
 /** A command to a process. */
 struct command {
     double seconds; /* of a turn */
-    double share; /* at even distances, of what it can; 0: as fast as it can */
+    double share; /* of its full rate, at even intervals; 0: full rate */
 };
 
 static void *
@@ -41,7 +41,7 @@ sign_for(const struct bench_raw *raw, double seconds)
     return out;
 }
 
-/* One that is late counts from when it was due. */
+/* The latency of a signature counts from the time it was due. */
 static size_t
 sign_evenly(const struct bench_raw *raw, const struct command *command, double latencies[LATENCIES])
 {
@@ -69,8 +69,8 @@ tail_of(const struct bench_raw *raw, const struct command *command)
     return bench_tail(latencies, sign_evenly(raw, command, latencies));
 }
 
-/* As the server is: one thread signs and others sleep. A process of a single thread would be spared
- * the locks of malloc() and of the module. */
+/* As in the server, one thread signs and others sleep: a single-threaded process would avoid the
+ * locks of malloc() and of the module. */
 static void
 obey(void (*open)(void), const char *token, int to)
 {

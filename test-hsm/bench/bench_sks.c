@@ -1,4 +1,4 @@
-/* bench_sks.c - signing and verifying calls beside raw signatures and raw verification. */
+/* bench_sks.c - signing and verifying calls compared with raw signatures and raw verification. */
 #include "bench.h"
 #include "bench_sks_signing.h"
 #include "bench_sks_verify.h"

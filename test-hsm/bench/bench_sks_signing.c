@@ -1,4 +1,4 @@
-/* bench_sks_signing.c - POST /stir/v1/signing beside the token's own C_Sign. */
+/* bench_sks_signing.c - POST /stir/v1/signing compared with the token's own C_Sign. */
 #define _GNU_SOURCE /* asprintf */
 #include "bench_sks_signing.h"
 
@@ -37,12 +37,12 @@
 #define IDLE        1000 /* connections */
 #define LATENCIES   50000 /* of a turn */
 #define SECONDS     1.0 /* of one side of a round */
-#define TURNS       10 /* of each side in a round, alternating: the host is not always as fast */
+#define TURNS       10 /* of each side in a round, alternating, as the speed of the host varies */
 #define TURN_S      (SECONDS / TURNS)
 
 static char *path_of_catalogue, *path_of_tls, *path_of_roots;
 
-/* ---- the world: made once, by a process that ends ---- */
+/* ---- the environment, made once by a separate process ---- */
 
 static void
 activate(struct ecosystem *eco)
@@ -103,7 +103,7 @@ static struct acme_http_listener *local_listener, *remote_listener; /* shared by
 static struct served local;
 static const char *path_of_socket;
 
-/* As a worker of sti-sks is made; never released, because the process ends. */
+/* Set up as a worker of sti-sks; never released, because the process ends. */
 static struct sks_service *
 make_service(struct sks_tokens *tokens)
 {
@@ -205,7 +205,7 @@ sign_for_a_while(void *argument)
     return NULL;
 }
 
-/* Signatures of all threads. */
+/* The number of signatures by all threads. */
 static double
 run_threads(const struct bench_raw *raw, unsigned count, struct sks_signer *signer)
 {
@@ -225,7 +225,7 @@ run_threads(const struct bench_raw *raw, unsigned count, struct sks_signer *sign
     return sum;
 }
 
-/* ---- the token's own signatures, in a process as well ---- */
+/* ---- the token's own signatures, also in a separate process ---- */
 
 static void
 open_for_raw(void)
@@ -267,7 +267,7 @@ make_passports(void *context, size_t times)
 static void
 sign_messages(void *context, size_t times)
 {
-    static const uint8_t message[360]; /* the octets of that PASSporT */
+    static const uint8_t message[360]; /* as long as the PASSporT's signing input */
     uint8_t sig[HSM_P256_SIG_LEN];
 
     while (times-- > 0)
@@ -305,7 +305,7 @@ progress(const char *name, size_t round)
             round + 1 == ROUNDS ? "\n" : "");
 }
 
-/* iat of now: fresh for a minute. free() it. */
+/* With the current iat, which is fresh for one minute. free() it. */
 static char *
 signing_request(void)
 {
@@ -402,7 +402,7 @@ throughput_of(const char *name, unsigned workers)
     bench_at_least("sks", name, "ratio", 0.9, ratios, ROUNDS);
 }
 
-/* A worker has two busy threads, and the callers one more. */
+/* A worker has two busy threads; the callers need one more. */
 static void
 throughput(void)
 {
@@ -429,7 +429,7 @@ tail_of_turn(void)
     return bench_tail(latencies, loaded.latencies);
 }
 
-/* Of the signatures alone the row tells what the machine does: nothing else can make them late. */
+/* The row for signatures alone shows the machine's own delays, as nothing else can delay them. */
 static void
 tail(void)
 {
@@ -457,7 +457,7 @@ tail(void)
     bench_at_least("sks", raw_name, "ratio", 1, raw_ratios, ROUNDS);
 }
 
-/* KiB of memory that is the process's own. */
+/* The process's private memory in KiB. */
 static double
 memory_kib(pid_t pid)
 {
@@ -491,7 +491,7 @@ connect_tls(SSL_CTX *ctx, unsigned port)
     return ssl;
 }
 
-/* A connection is idle after a call: what the call needed may be kept. */
+/* A connection is idle after a call, with the memory that the call may have left allocated. */
 static void
 call_over_tls(SSL *ssl)
 {
@@ -546,7 +546,7 @@ idle_connections(void)
     bench_at_most("sks", name, "KiB", 64, sizes, ROUNDS);
 }
 
-/* The test module in front of SoftHSM makes each C_Sign 1 ms longer, but none of them costs. */
+/* The fault module makes each C_Sign 1 ms longer without using the processor. */
 static const char slow[] = "fake replay\nlatency C_Sign 1ms";
 
 static void
@@ -581,10 +581,10 @@ slow_token(void)
     bench_check(waitpid(child, NULL, 0) == child, "a process");
 }
 
-/* As a network HSM: of 1 ms the row would be about HTTP. */
+/* Like a network HSM. With 1 ms, the row would measure HTTP. */
 static const char network[] = "fake replay\nlatency C_Sign 5ms";
 
-/* Signatures a second of as many raw sessions as are shipped. */
+/* Signatures per second with as many raw sessions as the default has. */
 static double
 run_raw_as_shipped(void)
 {

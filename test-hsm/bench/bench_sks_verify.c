@@ -17,21 +17,21 @@
 #include "ecosystem.h"
 
 #define CERTS      10000
-#define COLD_TIMES 20 /* a round */
+#define COLD_TIMES 20 /* per round */
 #define PATH_TIMES 500
 
-/* One of many providers: what its repository serves, and what it has signed. */
+/* One of many providers: the chain that its repository serves, and a call that it signed. */
 struct provider {
     char *pem;
     char *identity;
-    EVP_PKEY_CTX *key; /* of its certificate, ready to verify */
+    EVP_PKEY_CTX *key; /* of its certificate, ready for verification */
 };
 
 static struct {
     struct ecosystem eco;
     struct eco_server repository;
     struct provider providers[CERTS];
-    size_t ready; /* providers whose chain is served */
+    size_t ready; /* number of providers whose chain is served */
     struct sks_trust *trust;
     struct sks_x5u_cache *x5u;
     struct sks_verifier *verifier;
@@ -148,9 +148,9 @@ verify_many(void *context, size_t times)
     }
 }
 
-/* A digest, a signature in DER and a key that is ready: nothing but the curve. */
+/* Digest, signature in DER and key are ready, so only the curve operations are measured. */
 struct raw {
-    size_t keys; /* how many in turn */
+    size_t keys; /* number of keys used in turn */
     size_t next;
     uint8_t digest[32];
     uint8_t der[HSM_P256_DER_SIG_MAX];
@@ -192,7 +192,7 @@ ms_now(void)
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
-/* The chains are cached, verdicts on them are not: their paths are found and verified. */
+/* The chains are cached but verdicts on them are not, so their paths are built and verified. */
 static void
 measure_paths(struct raw *raw)
 {
@@ -216,7 +216,7 @@ measure_paths(struct raw *raw)
                   BENCH_ROUNDS);
 }
 
-/* A call whose chain has to be fetched over TLS from this machine. */
+/* A call whose chain has to be fetched over TLS from the local host. */
 static void
 measure_fetch(void)
 {

@@ -8,7 +8,8 @@
  * through fork() is refused (HSM_ERR_USAGE).
  *
  * A token that hangs without an error gets at most half of a call's remaining
- * time while there is another one to try. It is then tried last for a while, and
+ * time while there is another one to try, and never more than the op_timeout_ms of
+ * struct hsm_token_config for this token. It is then tried last for a while, and
  * after that by one call at a time until it signs again. If the module itself
  * may not return, this needs workers (token.h).
  */
@@ -56,7 +57,7 @@ typedef enum hsm_status hsm_group_digest_fn(void *call, void *member, uint8_t *d
  * Sign with the member that is best now, or with the next when it fails.
  *
  * @param make        called for each member that is tried
- * @param timeout_ms  for the whole call
+ * @param timeout_ms  for the whole call; 0: the longest op_timeout_ms of the members' tokens
  * @param sig         receives HSM_P256_SIG_LEN octets
  * @param member      receives the member that signed; may be NULL
  *
