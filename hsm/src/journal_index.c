@@ -364,17 +364,6 @@ read_what_others_wrote(struct hsm_index *index)
 }
 
 enum hsm_status
-hsm_index_lock(struct hsm_index *index)
-{
-    int rc;
-
-    do
-        rc = flock(index->fd, LOCK_EX);
-    while (rc != 0 && errno == EINTR);
-    return rc == 0 ? read_what_others_wrote(index) : failed(index, "lock");
-}
-
-enum hsm_status
 hsm_index_lock_until(struct hsm_index *index, int64_t deadline)
 {
     int rc = flock(index->fd, LOCK_EX | LOCK_NB);
@@ -512,6 +501,8 @@ recover(struct hsm_index *index, const char *name)
     }
     memcpy(found.name, name, strlen(name) + 1);
     st = measure(index, fd, &found);
+    if (st == HSM_OK && fdatasync(fd) != 0) /* like before a checkpoint */
+        st = failed(index, name);
     close(fd);
     if (st != HSM_OK)
         return st;

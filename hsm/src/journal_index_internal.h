@@ -74,10 +74,8 @@ HSM_MUST_CHECK enum hsm_status hsm_index_open(const char *dir, const char *progr
                                               struct hsm_index *out);
 void hsm_index_close(struct hsm_index *index);
 
-/** Take the lock and read what others wrote; call hsm_index_unlock() whatever it returns. */
-HSM_MUST_CHECK enum hsm_status hsm_index_lock(struct hsm_index *index);
-
-/** hsm_index_lock(), but BUSY when others keep it until the deadline: they may wait for a token. */
+/** Take the lock and read what others wrote; call hsm_index_unlock() whatever it returns. BUSY when
+ * others keep it until the deadline: they may wait for a token. */
 HSM_MUST_CHECK enum hsm_status hsm_index_lock_until(struct hsm_index *index, int64_t deadline);
 void hsm_index_unlock(struct hsm_index *index);
 

@@ -2,8 +2,10 @@
 #define _GNU_SOURCE /* pthread_cond_clockwait */
 #include "journal_state_internal.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <hsm/log.h>
 
@@ -12,8 +14,9 @@
 #include "journal_note_internal.h"
 #include "signer_internal.h"
 
-#define DAY_US  86400000000LL
-#define RETRY_S 1 /* after the end of a file could not be written to the index */
+#define DAY_US   86400000000LL
+#define RETRY_S  1 /* after the end of a file could not be written to the index */
+#define INDEX_MS 3000 /* for the index; twice that is less than the end of a journal waits */
 
 /* Not journaled: the line with the signature is the record of it. */
 static enum hsm_status
@@ -110,6 +113,38 @@ has_ended(const struct hsm_index *index, const char *name)
     return entry != NULL && entry->state != HSM_ENTRY_OPEN;
 }
 
+/* A checkpoint covers only lines that are on the disk: after a power failure, lines that it covers
+ * and that are missing would look like lines that somebody removed. The writer syncs a file that
+ * has ended. */
+static enum hsm_status
+sync_lines(const struct hsm_journal *journal, const char *name)
+{
+    int fd = openat(journal->index.dir_fd, name, O_RDONLY | O_CLOEXEC);
+    bool good = fd >= 0 && fdatasync(fd) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return good ? HSM_OK : HSM_ERR_IO;
+}
+
+/* Other processes keep the index while a token signs for them. HSM_ERR_IO: for too long, logged
+ * when it begins and when it has ended. */
+static enum hsm_status
+lock_index(struct hsm_journal *journal)
+{
+    enum hsm_status st = hsm_index_lock_until(&journal->index, hsm_deadline_after(INDEX_MS));
+    bool was_kept = journal->index_kept;
+
+    journal->index_kept = st == HSM_ERR_BUSY;
+    if (journal->index_kept && !was_kept)
+        hsm_log(HSM_LOG_ERROR,
+                "journal %s: another process has kept the lock of its index for %d s",
+                journal->config.dir, INDEX_MS / 1000);
+    if (!journal->index_kept && was_kept)
+        hsm_log(HSM_LOG_INFO, "journal %s: its index is available again", journal->config.dir);
+    return journal->index_kept ? HSM_ERR_IO : st;
+}
+
 static enum hsm_status
 checkpoint(struct hsm_journal *journal, const struct hsm_file_state *state, bool is_end)
 {
@@ -118,11 +153,13 @@ checkpoint(struct hsm_journal *journal, const struct hsm_file_state *state, bool
                              .file = &file,
                              .size = file.size,
                              .is_end = is_end};
-    enum hsm_status st;
+    enum hsm_status st = is_end ? HSM_OK : sync_lines(journal, file.name);
 
+    if (st != HSM_OK)
+        return st;
     memcpy(line.root, file.root, sizeof(line.root));
     pthread_mutex_lock(&journal->index_lock);
-    st = hsm_index_lock(&journal->index);
+    st = lock_index(journal);
     if (st == HSM_OK && !(is_end && has_ended(&journal->index, file.name))) {
         st = append_note(journal, &line);
         if (st == HSM_OK)
@@ -143,8 +180,7 @@ retain(struct hsm_journal *journal)
     if (journal->config.retain_days == 0)
         return;
     pthread_mutex_lock(&journal->index_lock);
-    if (hsm_index_lock(&journal->index) == HSM_OK &&
-        hsm_index_retain(&journal->index, since) != HSM_OK)
+    if (lock_index(journal) == HSM_OK && hsm_index_retain(&journal->index, since) != HSM_OK)
         hsm_log(HSM_LOG_ERROR, "journal %s: files stay after their time", journal->config.dir);
     hsm_index_unlock(&journal->index);
     pthread_mutex_unlock(&journal->index_lock);
@@ -205,24 +241,28 @@ close_one(struct hsm_journal *journal, const struct hsm_closed_file *closed)
     return true;
 }
 
-/* Files that stay in the list are tried again. If the end of a file is never recorded, the next
- * process that starts records it. */
+/* Files that stay in the list are tried again, all of them later if another process keeps the
+ * index. If the end of a file is never recorded, the next process that starts records it. */
 static void
 close_files(struct hsm_journal *journal, struct work *work)
 {
     struct hsm_closed_file **link = &work->closed;
+    bool is_kept = false;
 
     while (*link != NULL) {
         struct hsm_closed_file *closed = *link;
+        bool is_done = !is_kept && close_one(journal, closed);
 
-        if (!close_one(journal, closed) && !work->stopping) {
+        is_kept = journal->index_kept;
+        if (!is_done && !work->stopping) {
             link = &closed->next;
             continue;
         }
         *link = closed->next;
         free(closed);
     }
-    retain(journal);
+    if (!is_kept)
+        retain(journal);
 }
 
 static void

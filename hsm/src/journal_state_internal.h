@@ -64,6 +64,7 @@ struct hsm_journal {
 
     pthread_mutex_t index_lock;
     struct hsm_index index;
+    bool index_kept; /* the notary's: another process kept its lock at the last attempt */
 
     struct hsm_file file; /* the writer's */
     uint64_t file_number; /* the writer's: number of its file, from 1 */

@@ -22,6 +22,7 @@
 #include <openssl/evp.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -31,11 +32,14 @@
 
 #define SLOW_MS 1000
 
-#define CALLS 8000 /* more than have room in a MiB, fewer than in two */
+#define FILES_SYNCED 256 /* of all tests */
 
-#define PASSING_KEYS 80 /* more than are remembered when nobody has them */
+#define CALLS 8000 /* more than fit into one MiB, fewer than fit into two */
 
-/* The library's clocks: days ahead when a test says so; or as long as somebody waits for a lock. */
+#define PASSING_KEYS 80 /* more than are remembered without an open handle */
+
+/* The library's clocks: `ahead_s` is set by tests; each failed attempt to get a lock adds to
+ * `waited_s`. */
 static time_t ahead_s;
 static _Atomic time_t waited_s;
 
@@ -51,7 +55,7 @@ clock_gettime(clockid_t clock, struct timespec *out)
     return rc;
 }
 
-/* So long is the wait of who does not get a lock, or 0: as long as it takes. */
+/* Seconds that a failed attempt to get a lock appears to take; 0: real time. */
 static _Atomic time_t lock_wait_s;
 
 int
@@ -64,7 +68,8 @@ flock(int fd, int operation)
     return rc;
 }
 
-/* The library's disk: full for lines with this word, so often. */
+/* The library's disk: the next `full_times` writes of lines with the word `full_for` fail with
+ * ENOSPC. */
 static const char *_Atomic full_for;
 static atomic_int full_times;
 static atomic_int was_full;
@@ -80,7 +85,7 @@ is_full(const void *octets, size_t len)
     return true;
 }
 
-/* Or slow for them. */
+/* Writes of lines with this word are slow. */
 static const char *_Atomic slow_for;
 static atomic_int slow_writes;
 
@@ -98,7 +103,46 @@ write(int fd, const void *octets, size_t len)
     return syscall(SYS_write, fd, octets, len);
 }
 
-/* And its memory, for the hash of such a line. */
+/* The octets of each file that a power failure would leave. */
+static struct {
+    ino_t file;
+    off_t octets;
+} synced[FILES_SYNCED];
+static pthread_mutex_t synced_lock = PTHREAD_MUTEX_INITIALIZER;
+
+int
+fdatasync(int fd)
+{
+    struct stat about;
+    size_t at = 0;
+
+    assert_int_equal(fstat(fd, &about), 0);
+    pthread_mutex_lock(&synced_lock);
+    while (at < FILES_SYNCED - 1 && synced[at].file != 0 && synced[at].file != about.st_ino)
+        at++;
+    synced[at].file = about.st_ino;
+    synced[at].octets = about.st_size;
+    pthread_mutex_unlock(&synced_lock);
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+static size_t
+synced_octets(const char *dir, const char *file)
+{
+    char path[2 * PATH_ROOM];
+    struct stat about;
+    off_t octets = 0;
+
+    snprintf(path, sizeof(path), "%s/%s", dir, file);
+    assert_int_equal(stat(path, &about), 0);
+    pthread_mutex_lock(&synced_lock);
+    for (size_t i = 0; i < FILES_SYNCED; i++)
+        octets = synced[i].file == about.st_ino ? synced[i].octets : octets;
+    pthread_mutex_unlock(&synced_lock);
+    return (size_t)octets;
+}
+
+/* Hashing a line with this word fails, as without memory. */
 static const char *_Atomic none_for;
 static atomic_int none_times;
 
@@ -194,7 +238,8 @@ keys_are_told_when_they_are_made_and_destroyed(void **state)
     assert_memory_equal(made.digest, made.key, 32);
 }
 
-/* A key that nobody has any more is forgotten once there are many; used again, it is told again. */
+/* A key without open handles is forgotten once there are many; if it is used again, it is recorded
+ * again. */
 static void
 keys_that_come_and_go_are_forgotten(void **state)
 {
@@ -222,7 +267,7 @@ keys_that_come_and_go_are_forgotten(void **state)
     journal_assert_good(dir, &verdict);
 }
 
-/* Whatever way a signature takes, its kind and asker come along. */
+/* The kind and the requester of a signature are recorded on every route. */
 static void
 every_route_is_told(void **state)
 {
@@ -289,7 +334,7 @@ a_certificate_is_on_the_disk_before_it_is_given_out(void **state)
 
     (void)state;
     assert_int_equal(journal_sign(key, HSM_USE_CERTIFICATE, "order 1", "a certificate"), HSM_OK);
-    journal_look(dir, "certificate", &seen); /* while it is open */
+    journal_look(dir, "certificate", &seen); /* while the token is open */
     assert_int_equal(seen.count, 1);
     close_all(token, key);
 }
@@ -383,14 +428,14 @@ threads_write_one_file_and_nothing_is_missing(void **state)
     close_all(token, key);
     journal_assert_good(journal_dir("threads"), &verdict);
     assert_true(verdict.summary.uses >= THREADS * EACH);
-    assert_true(verdict.summary.checkpoints >= 4); /* some on the way, and at the end */
+    assert_true(verdict.summary.checkpoints >= 4); /* some in between, and one at the end */
     assert_int_equal(verdict.summary.unsecured, 0);
     journal_look(journal_dir("threads"), "crl", &seen);
     assert_int_equal(seen.count, THREADS * EACH / 50);
 }
 
-/* A child in which something is not as asserted ends there, and says what: it must not go on with
- * the tests of its parent. */
+/* In a child, a failed assertion aborts with its message; the child must not continue with the
+ * tests of its parent. */
 static pid_t
 fork_child(void)
 {
@@ -411,7 +456,7 @@ status_of(pid_t child)
     return status;
 }
 
-/* In a child: all of it, in order. */
+/* Runs in a child: the whole sequence. */
 static int
 write_in_a_process(const char *dir)
 {
@@ -495,13 +540,61 @@ a_crash_loses_what_was_not_written_and_is_told(void **state)
     assert_non_null(strstr(verdict.notice, "did not close it"));
     journal_look(dir, "certificate", &seen);
     assert_int_equal(seen.count, 1); /* durable */
-    token = journal_open(dir, &key); /* the next one tells the index */
+    token = journal_open(dir, &key); /* the next process records it in the index */
     close_all(token, key);
     journal_look(dir, "file-recovered", &seen);
     assert_int_equal(seen.count, 1);
     journal_assert_good(dir, &verdict);
     assert_int_equal(verdict.summary.ended_early, 1);
-    assert_int_equal(verdict.summary.unsecured, 0); /* under the index's checkpoint now */
+    assert_int_equal(verdict.summary.unsecured, 0); /* covered by the index's checkpoint now */
+}
+
+/* Wait for a checkpoint that covers all calls. */
+static void
+wait_for_checkpoint(const char *dir, unsigned calls)
+{
+    unsigned long long size = 0;
+    struct seen last, seen;
+
+    do {
+        usleep(10000);
+        journal_look(dir, "passport", &last);
+        journal_look(dir, "file-checkpoint", &seen);
+        if (seen.count > 0)
+            assert_int_equal(sscanf(strstr(seen.detail, "size="), "size=%llu", &size), 1);
+    } while (last.count < calls || size <= last.number);
+}
+
+/* Lines of calls are not synced one by one, but a checkpoint never covers what is not on the
+ * disk. */
+static void
+a_power_failure_after_a_checkpoint_is_no_fault(void **state)
+{
+    char dir[PATH_ROOM], copy[PATH_ROOM], file[HSM_JOURNAL_NAME_MAX + 1];
+    const struct hsm_journal_config journal = {
+        .dir = dir, .program = "test", .checkpoint_records = 1};
+    struct hsm_token *token;
+    struct hsm_key *key = NULL;
+    struct verdict verdict;
+    char *octets;
+    size_t len;
+
+    (void)state;
+    snprintf(dir, sizeof(dir), "%s", journal_dir("power"));
+    snprintf(copy, sizeof(copy), "%s", journal_dir("power-failed"));
+    token = journal_token(NULL, &journal);
+    assert_int_equal(hsm_key_find_or_generate(token, JOURNAL_SIGNER, &key), HSM_OK);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(journal_sign(key, HSM_USE_PASSPORT, "proxy", "x"), HSM_OK);
+    wait_for_checkpoint(dir, 20);
+    snprintf(file, sizeof(file), "%s", journal_only_file(dir));
+    journal_copy(dir, "power-failed");
+    octets = journal_get(copy, file, &len);
+    journal_put(copy, file, octets, synced_octets(dir, file));
+    free(octets);
+    close_all(token, key);
+    journal_assert_good(copy, &verdict);
+    assert_int_equal(verdict.summary.ended_early, 1);
 }
 
 static void
@@ -559,9 +652,9 @@ a_line_of_the_index_that_a_crash_cut_short_is_taken_away_and_told(void **state)
     journal_assert_good(dir, &verdict);
 }
 
-/* ---- a disk that is full ---- */
+/* ---- a full disk ---- */
 
-/* A limit that the process may take back stands for a disk that fills and is emptied again. */
+/* A limit that the process can raise again stands for a disk that fills up and is cleared. */
 static void
 limit_files(rlim_t octets)
 {
@@ -619,7 +712,7 @@ a_full_disk_refuses_certificates_and_lets_calls_pass(void **state)
         until_failing(token, false);
         assert_int_equal(journal_sign(key, HSM_USE_CERTIFICATE, "e", "x"), HSM_OK);
         close_all(token, key);
-        journal_assert_good(journal_dir(name), &verdict); /* what waited was written after all */
+        journal_assert_good(journal_dir(name), &verdict); /* everything that waited was written */
         assert_int_equal(verdict.summary.lost, 0);
     }
 }
@@ -674,7 +767,7 @@ an_entry_that_had_no_memory_is_written_in_its_turn(void **state)
     assert_int_equal(verdict.summary.lost, 0);
 }
 
-/* What is not known to be on the disk by then is not given out. */
+/* A signature is not returned unless its record is known to be on disk by the deadline. */
 static void
 a_disk_that_is_slow_does_not_hold_a_call_past_its_deadline(void **state)
 {
@@ -692,7 +785,7 @@ a_disk_that_is_slow_does_not_hold_a_call_past_its_deadline(void **state)
     assert_int_equal(
         hsm_key_sign_digest_within(key, digest, SLOW_MS / 5, HSM_WAIT_FOR_RECOVERY, sig),
         HSM_ERR_IO);
-    assert_int_equal(slow_writes, 0); /* it is still being written */
+    assert_int_equal(slow_writes, 0); /* still being written */
     close_all(token, key);
     assert_int_equal(slow_writes, 1);
     slow_for = NULL;
@@ -762,13 +855,13 @@ the_end_of_a_file_that_the_index_has_no_room_for_is_told_later(void **state)
             break;
         usleep(5000);
     }
-    assert_int_equal(seen.count, 1); /* while the process lives */
+    assert_int_equal(seen.count, 1); /* while the process is running */
     close_all(token, key);
     journal_look(dir, "file-close", &seen);
     assert_int_equal(seen.count, 2);
     journal_assert_good(dir, &verdict);
     ahead_s = 2 * 86400;
-    token = journal_token(NULL, &journal); /* and opens; what it removes was told to be closed */
+    token = journal_token(NULL, &journal); /* removes old files, which are recorded as closed */
     hsm_token_close(token);
     ahead_s = 0;
     journal_assert_good(dir, &verdict);
@@ -792,7 +885,7 @@ a_file_that_the_index_has_no_room_for_is_not_begun_over_and_over(void **state)
     full_for = " file-open ";
     sign_until_rotation(key);
     assert_true(becomes_full());
-    usleep(300000); /* some wakes of the writer */
+    usleep(300000); /* several wake-ups of the writer */
     assert_true(was_full <= 2);
     assert_int_equal(files_in(dir), 1);
     full_for = NULL;
@@ -827,10 +920,10 @@ another_file_is_begun_when_one_is_full(void **state)
     journal_look(dir, "passport", &seen);
     assert_int_equal(seen.count, CALLS);
     journal_look(dir, "key", &seen);
-    assert_int_equal(seen.count, 2); /* again in the second file */
+    assert_int_equal(seen.count, 2); /* recorded again in the second file */
 }
 
-/* Of another process, which waits for a token to sign a checkpoint. */
+/* Another process holds the lock of the index, as while its token signs a checkpoint. */
 static int
 keep_index(const char *dir)
 {
@@ -874,7 +967,7 @@ a_journal_is_not_opened_while_another_process_keeps_the_index_for_long(void **st
     fd = keep_index(dir);
     lock_wait_s = 16;
     assert_int_equal(open_token(&journal), HSM_ERR_BUSY);
-    assert_in_range(waited_s, 16, 32); /* a token whose files others write is looked at again */
+    assert_in_range(waited_s, 16, 32); /* a token whose files others write is retried */
     lock_wait_s = waited_s = 0;
     close(fd);
     assert_int_equal(open_token(&journal), HSM_OK);
@@ -898,7 +991,7 @@ a_full_file_is_written_on_while_another_process_keeps_the_index(void **state)
     assert_int_equal(hsm_key_find_or_generate(token, JOURNAL_SIGNER, &key), HSM_OK);
     fd = keep_index(dir);
     sign_until_rotation(key);
-    for (int i = 0; i < 200; i++) { /* all of them are on disk */
+    for (int i = 0; i < 200; i++) { /* until all are on disk */
         journal_look(dir, "passport", &seen);
         if (seen.count == CALLS)
             break;
@@ -914,6 +1007,36 @@ a_full_file_is_written_on_while_another_process_keeps_the_index(void **state)
     assert_int_equal(files_in(dir), 2);
     close_all(token, key);
     journal_assert_good(dir, &verdict);
+    alarm(0);
+}
+
+static void
+a_journal_is_closed_while_another_process_keeps_the_index(void **state)
+{
+    const char *dir = journal_dir("index-kept-at-the-end");
+    struct hsm_key *key = NULL;
+    struct hsm_token *token = journal_open(dir, &key);
+    struct verdict verdict;
+    struct seen seen;
+    int fd;
+
+    (void)state;
+    alarm(100);
+    assert_int_equal(journal_sign(key, HSM_USE_PASSPORT, "end", "x"), HSM_OK);
+    fd = keep_index(dir);
+    lock_wait_s = 4;
+    close_all(token, key);
+    assert_in_range(waited_s, 4, 8); /* the notary's attempt, and its last one */
+    lock_wait_s = waited_s = 0;
+    close(fd);
+    journal_look(dir, "file-close", &seen);
+    assert_int_equal(seen.count, 0);
+    token = journal_open(dir, &key);
+    close_all(token, key);
+    journal_look(dir, "file-recovered", &seen);
+    assert_int_equal(seen.count, 1);
+    journal_assert_good(dir, &verdict);
+    assert_int_equal(verdict.summary.files, 3); /* with the index */
     alarm(0);
 }
 
@@ -942,7 +1065,7 @@ files_are_removed_after_their_time_and_the_index_says_so(void **state)
     assert_int_equal(verdict.summary.files, 2);
 }
 
-/* ---- who may not write ---- */
+/* ---- processes that may not write ---- */
 
 static void
 a_journal_that_is_wrong_is_not_written_to(void **state)
@@ -1004,7 +1127,7 @@ start(void **state)
     (void)state;
     softhsm_start();
     hsm_token_close(softhsm_token(JOURNAL_TOKEN));
-    token = journal_open(journal_dir("keys"), &key); /* both are there for all that follows */
+    token = journal_open(journal_dir("keys"), &key); /* makes both keys for the following tests */
     close_all(token, key);
     return 0;
 }
@@ -1021,9 +1144,10 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        /* in children, before this process has a thread */
+        /* in children, before this process has threads */
         cmocka_unit_test(processes_write_beside_each_other),
         cmocka_unit_test(a_crash_loses_what_was_not_written_and_is_told),
+        cmocka_unit_test(a_power_failure_after_a_checkpoint_is_no_fault),
         cmocka_unit_test(a_line_that_a_crash_cut_short_is_told),
         cmocka_unit_test(a_line_of_the_index_that_a_crash_cut_short_is_taken_away_and_told),
         cmocka_unit_test(a_signature_is_told_with_key_kind_digest_asker_and_outcome),
@@ -1043,6 +1167,7 @@ main(void)
         cmocka_unit_test(another_file_is_begun_when_one_is_full),
         cmocka_unit_test(a_journal_is_not_opened_while_another_process_keeps_the_index_for_long),
         cmocka_unit_test(a_full_file_is_written_on_while_another_process_keeps_the_index),
+        cmocka_unit_test(a_journal_is_closed_while_another_process_keeps_the_index),
         cmocka_unit_test(the_end_of_a_file_that_the_index_has_no_room_for_is_told_later),
         cmocka_unit_test(a_file_that_the_index_has_no_room_for_is_not_begun_over_and_over),
         cmocka_unit_test(files_are_removed_after_their_time_and_the_index_says_so),
