@@ -223,6 +223,8 @@ time_for(const struct group_call *call, const struct member *member, bool last)
 
     if (!last)
         ms -= ms / 2;
+    if (ms > hsm_key_timeout_ms(member->key))
+        ms = hsm_key_timeout_ms(member->key);
     if (call->wait == HSM_WAIT_FOR_RECOVERY && ms > SLICE_MS &&
         !hsm_token_is_ready(hsm_key_token(member->key)))
         ms = SLICE_MS;
@@ -298,6 +300,21 @@ pause_after(const struct group_call *call, int64_t begun)
         hsm_clock_sleep_until(until < call->deadline ? until : call->deadline);
 }
 
+static unsigned
+longest_timeout_ms(struct hsm_group *group)
+{
+    unsigned longest = 0;
+
+    pthread_mutex_lock(&group->lock);
+    for (size_t i = 0; i < group->count; i++) {
+        unsigned ms = hsm_key_timeout_ms(group->members[i]->key);
+
+        longest = ms > longest ? ms : longest;
+    }
+    pthread_mutex_unlock(&group->lock);
+    return longest;
+}
+
 enum hsm_status
 hsm_group_sign(struct hsm_group *group, hsm_group_digest_fn *make, void *context,
                unsigned timeout_ms, uint8_t *sig, void **member)
@@ -305,7 +322,6 @@ hsm_group_sign(struct hsm_group *group, hsm_group_digest_fn *make, void *context
     struct group_call call = {
         .make = make,
         .context = context,
-        .deadline = hsm_deadline_after(timeout_ms),
         .wait = HSM_WAIT_FOR_SESSION, /* at first, as another member may be usable */
     };
     enum hsm_status st;
@@ -313,6 +329,7 @@ hsm_group_sign(struct hsm_group *group, hsm_group_digest_fn *make, void *context
 
     if (is_inherited(group))
         return refuse_inherited();
+    call.deadline = hsm_deadline_after(timeout_ms != 0 ? timeout_ms : longest_timeout_ms(group));
     do {
         int64_t begun = hsm_clock_ns();
 

@@ -568,7 +568,7 @@ sign_within(struct hsm_key *key, struct hsm_request *request, unsigned timeout_m
     if (st != HSM_OK)
         return st;
     if (timeout_ms == 0)
-        timeout_ms = key->token->slot->settings.op_timeout_ms;
+        timeout_ms = hsm_key_timeout_ms(key);
     request->patience.deadline = hsm_deadline_after(timeout_ms);
     request->patience.through_recovery = wait == HSM_WAIT_FOR_RECOVERY;
     return hsm_signer_sign(key->signer, request, sig);
@@ -626,6 +626,12 @@ const struct hsm_token *
 hsm_key_token(const struct hsm_key *key)
 {
     return key->token;
+}
+
+unsigned
+hsm_key_timeout_ms(const struct hsm_key *key)
+{
+    return key->token->slot->settings.op_timeout_ms;
 }
 
 struct hsm_signer *

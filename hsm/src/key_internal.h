@@ -10,6 +10,9 @@ struct hsm_signer;
 
 const struct hsm_token *hsm_key_token(const struct hsm_key *key);
 
+/** The op_timeout_ms of its token. */
+unsigned hsm_key_timeout_ms(const struct hsm_key *key);
+
 struct hsm_signer *hsm_key_signer(const struct hsm_key *key);
 
 /** hsm_key_sign_digest_within(), for callers that have another key to try: BUSY is not logged. */

@@ -14,8 +14,6 @@
 
 #include "sign_internal.h"
 
-#define SIGN_TIMEOUT_MS 3000 /* for a call, over all tokens: as one token is given */
-
 struct loaded {
     int64_t id;
     struct hsm_key *key;
@@ -29,7 +27,7 @@ struct sks_signers {
     struct loaded *loaded; /* owned; newest first */
     size_t left_out_count;
     struct sks_left_out *left_out; /* owned; newest first */
-    enum hsm_status status; /* of what was left out */
+    enum hsm_status status; /* why credentials were left out; HSM_OK: none was */
 };
 
 static enum hsm_status
@@ -88,7 +86,7 @@ check_one_spc(const struct sks_credential *active, size_t count)
 
 /* ---- what can be loaded, and what is left out ---- */
 
-/* Why a credential cannot be loaded, for those whose calls it signs. */
+/* Why a credential cannot be loaded, in words for the callers. */
 static const char *
 text_of(struct sks_tokens *tokens, const struct sks_credential *credential, enum hsm_status st)
 {
@@ -269,14 +267,14 @@ sks_signers_at(const struct sks_signers *signers, time_t now)
 
 /* ---- sign with the best ---- */
 
-/* One call on its way through a group. */
+/* A call that a group signs. */
 struct group_call {
     const struct sks_claims *claims;
     time_t now;
     const struct sks_signer *asked; /* the last one tried; NULL: none yet */
-    const struct sks_signer *forbids; /* its certificate does not cover what is claimed; or NULL */
+    const struct sks_signer *forbids; /* its certificate does not allow the claims; or NULL */
     struct hsm_reason forbidden; /* why */
-    char *text; /* what it is to sign; owned */
+    char *text; /* to be signed by `asked`; owned */
     size_t len;
     struct hsm_reason *why;
 };
@@ -291,7 +289,7 @@ prepare(void *context, void *member, uint8_t *digest)
 
     if (!sks_signer_covers(loaded->signer, call->now) ||
         !sks_signer_covers(loaded->signer, call->claims->iat))
-        return HSM_ERR_NOT_FOUND; /* not this one: another may cover the call */
+        return HSM_ERR_NOT_FOUND; /* another signer may cover the call */
     free(call->text);
     call->text = NULL;
     st = sks_signer_prepare(loaded->signer, call->claims, call->now, &call->text, &call->len,
@@ -312,7 +310,7 @@ sign_in_group(struct sks_signers *signers, const struct sks_claims *claims, time
     struct group_call call = {.claims = claims, .now = now, .why = why};
     uint8_t sig[HSM_P256_SIG_LEN];
     HSM_USE_FOR(HSM_USE_PASSPORT);
-    enum hsm_status st = hsm_group_sign(signers->group, prepare, &call, SIGN_TIMEOUT_MS, sig, NULL);
+    enum hsm_status st = hsm_group_sign(signers->group, prepare, &call, 0, sig, NULL);
 
     if (st == HSM_ERR_NOT_FOUND && call.forbids != NULL) {
         *signer = call.forbids;

@@ -28,11 +28,13 @@
 
 #define CALLERS    8
 #define TIMEOUT_MS 3000
+#define HASTY_MS   200
+#define PATIENT_MS 20000
 
 struct side {
     struct hsm_token *token;
     struct hsm_key *key;
-    const char *message; /* what it signs: another one for each */
+    const char *message; /* the message it signs, different for each side */
     atomic_uint signatures;
 };
 
@@ -113,14 +115,16 @@ side_open(struct side *side, const char *label)
     side_take(side, softhsm_reopen(label), label);
 }
 
-/* With workers a call that is stuck in the module does not hold its caller. */
+/* With workers, a call stuck in the module does not block its caller. */
 static void
-side_open_with_workers(struct side *side, const char *label, unsigned workers, unsigned queue_max)
+side_open_with_workers(struct side *side, const char *label, unsigned workers, unsigned queue_max,
+                       unsigned op_timeout_ms)
 {
     struct hsm_token_config config = {.module = softhsm_module(),
                                       .quirks = getenv("STI_TEST_QUIRKS"),
                                       .workers = workers,
-                                      .queue_max = queue_max};
+                                      .queue_max = queue_max,
+                                      .op_timeout_ms = op_timeout_ms};
     struct hsm_token *token = NULL;
     struct hsm_secret *pin = NULL;
     char uri[64];
@@ -160,8 +164,8 @@ open_pair_with(void **state, unsigned workers, unsigned queue_max)
     static struct pair pair;
 
     memset(&pair, 0, sizeof(pair));
-    side_open_with_workers(&pair.a, "first", workers, queue_max);
-    side_open_with_workers(&pair.b, "second", workers, queue_max);
+    side_open_with_workers(&pair.a, "first", workers, queue_max, 0);
+    side_open_with_workers(&pair.b, "second", workers, queue_max, 0);
     assert_int_equal(hsm_group_new(&pair.group), HSM_OK);
     *state = &pair;
     return 0;
@@ -177,6 +181,19 @@ static int
 open_pair_with_short_queues(void **state)
 {
     return open_pair_with(state, 1, 1);
+}
+
+static int
+open_pair_of_different_patience(void **state)
+{
+    static struct pair pair;
+
+    memset(&pair, 0, sizeof(pair));
+    side_open_with_workers(&pair.a, "first", 2, 0, HASTY_MS);
+    side_open_with_workers(&pair.b, "second", 2, 0, PATIENT_MS);
+    assert_int_equal(hsm_group_new(&pair.group), HSM_OK);
+    *state = &pair;
+    return 0;
 }
 
 static int
@@ -198,7 +215,7 @@ add_both(struct pair *pair, unsigned preference_a, unsigned preference_b)
     assert_int_equal(hsm_group_add(pair->group, pair->b.key, preference_b, &pair->b), HSM_OK);
 }
 
-/* A loaded machine takes its time. */
+/* Waits long enough for a loaded machine. */
 static bool
 becomes_ready(const struct pair *pair, size_t count)
 {
@@ -217,7 +234,7 @@ signs_more(const struct side *side)
     return side->signatures > before;
 }
 
-/* What is seen under load is judged when the callers are gone. */
+/* Results under load are asserted after the callers have ended. */
 static void
 nothing_is_lost_when_one_of_two_tokens_is_taken_away(void **state)
 {
@@ -303,7 +320,7 @@ what_cannot_be_said_is_not_signed(void **state)
                      HSM_ERR_MALFORMED);
 }
 
-/* `call` is the side that may sign; NULL: neither. */
+/* `call` is the only side that may sign; NULL: neither. */
 static enum hsm_status
 digest_of_one_side(void *call, void *member, uint8_t *digest)
 {
@@ -325,13 +342,75 @@ a_member_that_has_nothing_to_sign_is_passed_over_and_is_no_worse_for_it(void **s
     assert_int_equal(hsm_group_sign(pair->group, digest_of_one_side, NULL, TIMEOUT_MS, sig, NULL),
                      HSM_ERR_NOT_FOUND);
     sign_once(pair);
-    assert_int_equal(pair->a.signatures, 1); /* preferred as before */
+    assert_int_equal(pair->a.signatures, 1); /* still preferred */
     fault("remove token second");
+    /* The only side that may sign is away. */
     assert_int_equal(hsm_group_sign(pair->group, digest_of_one_side, &pair->b, 200, sig, NULL),
-                     HSM_ERR_BUSY); /* the only one that could is away */
+                     HSM_ERR_BUSY);
 }
 
-/* It says nothing, for as long as some HSMs' clients wait before they give up a connection. */
+static int64_t
+now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Within twenty seconds; a token that is closed earlier leaves its session behind. */
+static bool
+becomes_unstuck(const struct side *side)
+{
+    struct hsm_token_stats stats = {.stuck_now = 1};
+
+    for (int i = 0; i < 2000 && stats.stuck_now > 0; i++) {
+        hsm_token_stats(side->token, &stats);
+        sleep_ms(10);
+    }
+    return stats.stuck_now == 0;
+}
+
+/* Without its own limit, the first token, which hangs, would get half of the call's time. */
+static void
+a_member_gets_no_more_time_than_its_token_is_configured_for(void **state)
+{
+    struct pair *pair = *state;
+    uint8_t sig[HSM_P256_SIG_LEN];
+    void *member = NULL;
+    int64_t begun;
+
+    add_both(pair, 0, 1);
+    fault("on C_Sign token first block");
+    begun = now_ms();
+    assert_int_equal(hsm_group_sign(pair->group, digest_of_side, NULL, 0, sig, &member), HSM_OK);
+    assert_ptr_equal(member, &pair->b);
+    assert_true(now_ms() - begun >= HASTY_MS);
+    assert_true(now_ms() - begun < PATIENT_MS / 2);
+    fault("reset");
+    assert_true(becomes_unstuck(&pair->a));
+}
+
+static void
+a_call_without_a_timeout_has_the_longest_of_its_tokens(void **state)
+{
+    struct pair *pair = *state;
+    uint8_t sig[HSM_P256_SIG_LEN];
+    int64_t begun;
+
+    add_both(pair, 0, 1);
+    hsm_group_remove(pair->group, pair->b.key);
+    fault("on C_Sign block");
+    begun = now_ms();
+    assert_int_equal(hsm_group_sign(pair->group, digest_of_side, NULL, 0, sig, NULL), HSM_ERR_BUSY);
+    assert_true(now_ms() - begun >= HASTY_MS);
+    assert_true(now_ms() - begun < TIMEOUT_MS);
+    fault("reset");
+    assert_true(becomes_unstuck(&pair->a));
+    assert_int_equal(hsm_group_sign(pair->group, digest_of_side, NULL, 0, sig, NULL), HSM_OK);
+}
+
+/* The token does not answer for as long as some HSM clients wait before they drop a connection. */
 static void
 no_call_is_lost_while_the_preferred_token_hangs(void **state)
 {
@@ -347,8 +426,8 @@ no_call_is_lost_while_the_preferred_token_hangs(void **state)
     assert_int_equal(pair->lost, 0);
     assert_int_equal(pair->wrong, 0);
     assert_int_equal(pair->b.signatures, CALLS);
-    assert_true(fault_number("struck 1") < CALLS / 2); /* it rests meanwhile */
-    fault("reset"); /* releases what hangs */
+    assert_true(fault_number("struck 1") < CALLS / 2); /* it is skipped meanwhile */
+    fault("reset"); /* releases the blocked call */
     assert_true(becomes_ready(pair, 2));
     for (int i = 0; i < 3000 && pair->a.signatures == 0; i++) {
         sign_once(pair);
@@ -369,7 +448,7 @@ one_that_refuses_does_not_end_the_wait_for_one_that_is_recovered(void **state)
     assert_int_equal(pair->b.signatures, 1);
 }
 
-/* It takes longer than the time that one that is out of service is given. */
+/* The token is slower than the time allowed for a token that is out of service. */
 static void
 a_slow_token_signs_after_a_round_that_failed(void **state)
 {
@@ -407,7 +486,7 @@ count_digests(void *call, void *member, uint8_t *digest)
     return digest_of_side(NULL, member, digest);
 }
 
-/* Each worker has a call that is stuck, and each queue one that waits. */
+/* Each worker has a stuck call, and each queue a waiting one. */
 static void
 a_group_whose_queues_are_full_does_not_ask_without_pause(void **state)
 {
@@ -418,7 +497,7 @@ a_group_whose_queues_are_full_does_not_ask_without_pause(void **state)
 
     add_both(pair, 0, 0);
     fault("on C_Sign block");
-    for (size_t i = 0; i < 6; i++) { /* the third is refused */
+    for (size_t i = 0; i < 6; i++) { /* the third of each side is refused */
         fillers[i].key = i < 3 ? pair->a.key : pair->b.key;
         assert_int_equal(pthread_create(&fillers[i].thread, NULL, fill, &fillers[i]), 0);
         for (int tries = 0; i % 3 == 0 && tries < 2000 && fault_number("held") != i / 3 + 1;
@@ -462,7 +541,7 @@ a_child_does_not_use_the_parents_group(void **state)
     add_both(pair, 0, 0);
     pid = fork();
     if (pid == 0) {
-        alarm(10); /* a hang is a failure, too */
+        alarm(10); /* a hang counts as a failure */
         _exit(use_inherited(pair));
     }
     assert_true(pid > 0);
@@ -517,6 +596,10 @@ main(void)
         ON_PAIR(a_member_that_has_nothing_to_sign_is_passed_over_and_is_no_worse_for_it),
         cmocka_unit_test_setup_teardown(no_call_is_lost_while_the_preferred_token_hangs,
                                         open_pair_with_workers, close_pair),
+        cmocka_unit_test_setup_teardown(a_member_gets_no_more_time_than_its_token_is_configured_for,
+                                        open_pair_of_different_patience, close_pair),
+        cmocka_unit_test_setup_teardown(a_call_without_a_timeout_has_the_longest_of_its_tokens,
+                                        open_pair_of_different_patience, close_pair),
         cmocka_unit_test_setup_teardown(a_slow_token_signs_after_a_round_that_failed,
                                         open_pair_with_workers, close_pair),
         ON_PAIR(one_that_refuses_does_not_end_the_wait_for_one_that_is_recovered),

@@ -24,11 +24,12 @@
 #define FIRST        "pkcs11:token=first"
 #define SECOND       "pkcs11:token=second"
 #define CALLERS      4
+#define HASTY_MS     300
 
 static struct ecosystem eco;
 static struct hsm_secret *pin;
 static char dir[256];
-static char behind[PATH_MAX]; /* another copy of what the fault module is in front of */
+static char behind[PATH_MAX]; /* a second copy of the module behind the fault module */
 static const char *const dest[] = {"12155551213"};
 
 /* ---- a service provider with a key in each token ---- */
@@ -53,7 +54,7 @@ open_tokens(struct sks_tokens **out)
     return sks_tokens_open(configs, COUNT(configs), out);
 }
 
-/* With a chain of its key, which is taken over. */
+/* With a chain for its key; takes the chain over. */
 static int64_t
 put_credential(struct sks_catalogue *catalogue, const char *uri, const char *label,
                const struct hsm_key *key, struct certs_chain *chain)
@@ -91,7 +92,7 @@ add_credential(struct sks_catalogue *catalogue, struct hsm_token *token, const c
     return id;
 }
 
-/* Of another CA, which lets its holder say no more than attest B. */
+/* A certificate of another CA, which permits its holder attest B at most. */
 static void
 add_constrained(struct sks_catalogue *catalogue, struct hsm_token *token, const char *uri,
                 const char *label)
@@ -209,7 +210,7 @@ call_once(struct calls *calls)
         calls->by_first++;
     else
         calls->by_second++;
-    if (strstr(identity, sks_signer_x5u(signer)) == NULL) /* names the certificate of its key */
+    if (strstr(identity, sks_signer_x5u(signer)) == NULL) /* must name the certificate of its key */
         calls->wrong++;
     free(identity);
 }
@@ -232,7 +233,7 @@ sleep_ms(unsigned ms)
     nanosleep(&t, NULL);
 }
 
-/* Within twenty seconds: how late a thread runs is not ours to say. */
+/* Waits up to twenty seconds, as threads may be scheduled late. */
 static bool
 signs_more(const atomic_uint *count)
 {
@@ -253,7 +254,7 @@ first_becomes(struct sp *sp, bool is_ready)
     return hsm_token_is_ready(first) == is_ready;
 }
 
-/* What is seen under load is judged when the callers are gone. */
+/* Results under load are asserted after the callers have ended. */
 static void
 the_loss_of_a_token_costs_no_call(void **state)
 {
@@ -283,6 +284,49 @@ the_loss_of_a_token_costs_no_call(void **state)
     assert_true(serves_again);
 }
 
+/* Within twenty seconds; a token that is closed earlier leaves its session behind. */
+static bool
+becomes_unstuck(struct sp *sp, const char *uri)
+{
+    struct hsm_token_stats stats = {.stuck_now = 1};
+
+    for (int i = 0; i < 2000 && stats.stuck_now > 0; i++) {
+        hsm_token_stats(sks_tokens_get(sp->tokens, uri), &stats);
+        sleep_ms(10);
+    }
+    return stats.stuck_now == 0;
+}
+
+/* As [token] op-timeout-ms configures it. */
+static void
+the_configured_time_bounds_a_call_with_several_credentials(void **state)
+{
+    static const struct acme_token_settings settings = {.workers = 2, .op_timeout_ms = HASTY_MS};
+    struct sp *sp = *state;
+    struct sks_token_config configs[] = {token_config(FIRST), token_config(SECOND)};
+    const struct sks_signer *signer = NULL;
+    struct hsm_reason why = {""};
+    struct timespec begun, ended;
+    char *identity = NULL;
+
+    configs[0].settings = configs[1].settings = &settings;
+    sks_tokens_close(sp->tokens);
+    sp->tokens = NULL;
+    assert_int_equal(sks_tokens_open(configs, COUNT(configs), &sp->tokens), HSM_OK);
+    load(sp, 2, NULL);
+    fault("on C_Sign token first block");
+    assert_int_equal(sign(sp, &identity, &signer, &why), HSM_OK); /* by the second token */
+    free(identity);
+    fault("on C_Sign token second block");
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    assert_int_equal(sign(sp, &identity, &signer, &why), HSM_ERR_BUSY);
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    fault("reset");
+    assert_true(becomes_unstuck(sp, FIRST));
+    assert_true(becomes_unstuck(sp, SECOND));
+    assert_true(ended.tv_sec - begun.tv_sec < 3); /* the time without a configuration */
+}
+
 static void
 a_token_that_is_away_at_the_start_joins_later(void **state)
 {
@@ -307,7 +351,8 @@ a_token_that_is_away_at_the_start_joins_later(void **state)
 static void
 a_token_that_hangs_at_the_start_keeps_no_other_out(void **state)
 {
-    static char none[] = ""; /* so that it keeps no files from the other */
+    /* Without quirks it does not hold the host lock, for which the other would wait. */
+    static char none[] = "";
     const struct acme_token_settings alone = {.quirks = none};
     struct sp *sp = *state;
     struct sks_token_config configs[] = {token_config(FIRST), token_config(SECOND)};
@@ -317,7 +362,7 @@ a_token_that_hangs_at_the_start_keeps_no_other_out(void **state)
     sks_tokens_close(sp->tokens);
     sp->tokens = NULL;
     configs[0].settings = &alone;
-    configs[1].module = behind; /* of one module, one is opened at a time */
+    configs[1].module = behind; /* of one module, only one token is opened at a time */
     fault("on C_Login token first block");
     assert_int_equal(sks_tokens_open(configs, COUNT(configs), &sp->tokens), HSM_OK);
     assert_int_equal(fault_number("held"), 1);
@@ -326,7 +371,7 @@ a_token_that_hangs_at_the_start_keeps_no_other_out(void **state)
     call_once(&calls);
     assert_int_equal(calls.by_second, 1);
     begun = time(NULL);
-    for (int i = 0; i < 3; i++) /* it was waited for once */
+    for (int i = 0; i < 3; i++) /* waited for only once */
         assert_false(sks_tokens_retry(sp->tokens));
     assert_true(time(NULL) - begun < 10);
     assert_true(sks_tokens_are_opening(sp->tokens));
@@ -338,7 +383,7 @@ a_token_that_hangs_at_the_start_keeps_no_other_out(void **state)
     assert_int_equal(sks_signers_probe(sp->signers, time(NULL)), HSM_OK);
 }
 
-/* A command that has done its work ends; so does a candidate that is refused. */
+/* A command that is done can end, and so can a candidate that was refused. */
 static void
 a_token_that_hangs_at_the_start_keeps_nobody_from_closing(void **state)
 {
@@ -355,7 +400,7 @@ a_token_that_hangs_at_the_start_keeps_nobody_from_closing(void **state)
     configs[0].pin = given;
     configs[1].module = behind;
     fault("reset");
-    fault("on C_GetTokenInfo token first times 1 block"); /* before the PIN is looked at */
+    fault("on C_GetTokenInfo token first times 1 block"); /* before the PIN is read */
     assert_int_equal(sks_tokens_open(configs, COUNT(configs), &sp->tokens), HSM_OK);
     assert_int_equal(fault_number("held"), 1);
     load(sp, 1, "its token is away");
@@ -366,19 +411,19 @@ a_token_that_hangs_at_the_start_keeps_nobody_from_closing(void **state)
     alarm(0);
     sp->tokens = NULL;
     assert_int_equal(fault_number("held"), 1);
-    memset(none, 'x', sizeof(none)); /* what was configured is not there any more */
+    memset(none, 'x', sizeof(none)); /* the caller's configuration is gone */
     hsm_secret_free(given);
     fault("release");
     for (int i = 0; i < 1000 && fault_number("count C_Logout") == 0; i++)
         usleep(10000);
-    assert_int_equal(fault_number("count C_Login"), 1); /* opened, and closed by itself */
+    assert_int_equal(fault_number("count C_Login"), 1); /* opened, and closed by its own thread */
     assert_int_equal(fault_number("count C_Logout"), 1);
     for (int i = 0; i < 1000 && fault_number("open token first") > 0; i++)
         usleep(10000);
     assert_int_equal(fault_number("open token first"), 0);
 }
 
-/* What is wrong with the second token, and what is said of it. */
+/* The fault of the second token, and the text reported for it. */
 static void
 each_fault_of_a_token_is_its_own(void **state)
 {
@@ -427,7 +472,7 @@ each_fault_of_a_token_is_its_own(void **state)
     hsm_token_forget_refusals();
 }
 
-/* While the tokens before are still open, as it is when a configuration is read again. */
+/* The previous tokens are still open, as they are during a reload. */
 static void
 a_pin_that_was_refused_is_replaced_by_the_next_one_that_is_given(void **state)
 {
@@ -460,7 +505,7 @@ a_pin_that_was_refused_is_replaced_by_the_next_one_that_is_given(void **state)
     assert_int_equal(sks_signers_probe(sp->signers, time(NULL)), HSM_OK);
 }
 
-/* Without any token it is to be waited for, if one may come. */
+/* Without a token the caller waits, if one may still come. */
 static void
 what_is_to_be_done_is_told_when_no_token_can_be_opened(void **state)
 {
@@ -470,7 +515,7 @@ what_is_to_be_done_is_told_when_no_token_can_be_opened(void **state)
     struct sp *sp = *state;
 
     assert_int_equal(hsm_secret_new("9999", 4, &wrong), HSM_OK);
-    sks_tokens_close(sp->tokens); /* a login that is there would be shared */
+    sks_tokens_close(sp->tokens); /* an existing login would be shared */
     sp->tokens = NULL;
     configs[1].pin = wrong;
     assert_int_equal(sks_tokens_open(configs, 2, &tokens), HSM_ERR_DENIED);
@@ -499,7 +544,7 @@ without_any_token_nothing_is_signed(void **state)
     fault("return");
 }
 
-/* The newest has ended, another has not. */
+/* The newest certificate has expired, another has not. */
 static void
 a_certificate_that_has_ended_signs_no_more(void **state)
 {
@@ -514,7 +559,7 @@ a_certificate_that_has_ended_signs_no_more(void **state)
     assert_int_equal(calls.by_first, 4);
 }
 
-/* The newest begins only later: by the clock of its CA, which is ahead of ours. */
+/* The newest certificate is not valid yet: the clock of its CA is ahead of ours. */
 static void
 a_certificate_that_has_not_begun_refuses_no_call(void **state)
 {
@@ -532,7 +577,7 @@ a_certificate_that_has_not_begun_refuses_no_call(void **state)
     assert_int_equal(sks_signers_probe(sp->signers, time(NULL)), HSM_OK);
 }
 
-/* Its CA has not dated it back: a call of 50 s ago is before its notBefore. */
+/* The CA did not backdate it: a call of 50 s ago lies before its notBefore. */
 static void
 a_call_is_signed_with_a_certificate_that_covers_its_iat(void **state)
 {
@@ -566,7 +611,7 @@ a_call_is_signed_with_a_certificate_that_covers_its_iat(void **state)
     }
 }
 
-/* Two CAs issue to one provider, and which token is asked first is chance. */
+/* Two CAs issue to one provider, and the token that is tried first is chosen at random. */
 static void
 a_call_is_signed_with_a_certificate_that_lets_its_holder_say_it(void **state)
 {
@@ -678,12 +723,12 @@ tokens_are_told_apart_by_their_uri(void **state)
     assert_int_equal(sks_tokens_open(twice, 2, &tokens), HSM_ERR_USAGE);
     assert_int_equal(sks_tokens_open(twice, 0, &tokens), HSM_ERR_USAGE);
     assert_int_equal(sks_tokens_open(twice, 1, &tokens), HSM_OK);
-    assert_null(sks_tokens_get(tokens, "pkcs11:token=third")); /* the only one is not any */
+    assert_null(sks_tokens_get(tokens, "pkcs11:token=third")); /* does not match every URI */
     assert_string_equal(sks_tokens_fault(tokens, SECOND), "its token is not in the configuration");
     sks_tokens_close(tokens);
 }
 
-/* RFC 7512: a URI may say more or less of the same token. */
+/* RFC 7512: a URI may give more or fewer attributes of the same token. */
 static void
 a_token_is_meant_by_any_uri_that_names_it_alone(void **state)
 {
@@ -696,7 +741,7 @@ a_token_is_meant_by_any_uri_that_names_it_alone(void **state)
         {"pkcs11:token=first;object=key", true},
         {"pkcs11:token=fir%73t", true},
         {"pkcs11:token=second;manufacturer=Somebody", false},
-        {"pkcs11:manufacturer=Somebody", false}, /* says nothing of which */
+        {"pkcs11:manufacturer=Somebody", false}, /* does not identify one token */
         {"pkcs11:serial=0123456789abcdef", false},
         {"pkcs11:", false},
         {"token first", false},
@@ -714,7 +759,7 @@ a_token_is_meant_by_any_uri_that_names_it_alone(void **state)
     assert_true(sks_tokens_has(sp->tokens, "pkcs11:token=second;manufacturer=Somebody"));
 }
 
-/* Two paths are two modules, with a state of its own each. */
+/* The copy has another path, so it is a separate module with its own state. */
 static void
 copy_file(const char *from, const char *to)
 {
@@ -764,6 +809,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_SP(the_loss_of_a_token_costs_no_call),
+        WITH_SP(the_configured_time_bounds_a_call_with_several_credentials),
         WITH_SP(a_token_that_is_away_at_the_start_joins_later),
         WITH_SP(a_token_that_hangs_at_the_start_keeps_no_other_out),
         WITH_SP(a_token_that_hangs_at_the_start_keeps_nobody_from_closing),
