@@ -19,6 +19,7 @@
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/secret.h>
 
 #include "address_internal.h"
 #include "defer_internal.h"
@@ -50,10 +51,12 @@ struct exchange {
     bool is_too_large, is_out_of_memory, is_address_refused;
 };
 
+/* curl copies Authorization, and bodies with passwords and tokens, into buffers of its own. */
 static void
 start_curl(void)
 {
-    curl_global_init(CURL_GLOBAL_DEFAULT);
+    curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, hsm_wipe_free, hsm_wipe_realloc, strdup,
+                         calloc);
 }
 
 static enum hsm_status
@@ -320,13 +323,10 @@ take_header(char *line, size_t one, size_t len, void *context)
 
 /* TLS client authentication: the private operation runs in the token. */
 static CURLcode
-use_client_key(CURL *curl, void *ssl_ctx, void *context)
+use_client_key(SSL_CTX *ctx, const struct acme_http_client *client)
 {
-    const struct acme_http_client *client = context;
-    SSL_CTX *ctx = ssl_ctx;
     X509 *cert = certs_chain_get(client->client_chain, 0);
 
-    (void)curl;
     if (SSL_CTX_use_certificate(ctx, cert) != 1 ||
         SSL_CTX_use_PrivateKey(ctx, hsm_key_pkey(client->client_key)) != 1) {
         ERR_clear_error();
@@ -341,15 +341,18 @@ use_client_key(CURL *curl, void *ssl_ctx, void *context)
     return CURLE_OK;
 }
 
-static void
-list_free(struct curl_slist *list)
+/* A reply may hold a token: OpenSSL keeps no copy of what it decrypted. */
+static CURLcode
+set_up_tls(CURL *curl, void *ssl_ctx, void *context)
 {
-    for (struct curl_slist *line = list; line != NULL; line = line->next)
-        OPENSSL_cleanse(line->data, strlen(line->data));
-    curl_slist_free_all(list);
+    const struct acme_http_client *client = context;
+
+    (void)curl;
+    SSL_CTX_set_options(ssl_ctx, SSL_OP_CLEANSE_PLAINTEXT);
+    return client->client_key != NULL ? use_client_key(ssl_ctx, client) : CURLE_OK;
 }
 
-DEFINE_DEFER(struct curl_slist, list_free)
+DEFINE_DEFER(struct curl_slist, curl_slist_free_all)
 
 static bool
 list_add(struct curl_slist **list, const char *name, const char *value)
@@ -440,10 +443,8 @@ set_transport(CURL *curl, const struct acme_http_client *client, unsigned timeou
         curl_easy_setopt(curl, CURLOPT_CAINFO, client->tls_ca);
     if (client->tls_ca != NULL && !client->system_too)
         curl_easy_setopt(curl, CURLOPT_CAPATH, NULL); /* that directory has all CAs */
-    if (client->client_key != NULL) {
-        curl_easy_setopt(curl, CURLOPT_SSL_CTX_FUNCTION, use_client_key);
-        curl_easy_setopt(curl, CURLOPT_SSL_CTX_DATA, (void *)client);
-    }
+    curl_easy_setopt(curl, CURLOPT_SSL_CTX_FUNCTION, set_up_tls);
+    curl_easy_setopt(curl, CURLOPT_SSL_CTX_DATA, (void *)client);
 }
 
 /* curl's socket callback, called for each address before connecting. */
@@ -516,7 +517,7 @@ static enum hsm_status
 perform(const struct acme_http_client *client, CURL *curl, const struct acme_http_fetch *fetch,
         struct acme_http_reply *reply, struct hsm_reason *why)
 {
-    DEFER(list_free) struct curl_slist *headers = NULL;
+    DEFER(curl_slist_free_all) struct curl_slist *headers = NULL;
     struct exchange exchange = {.reply = reply, .reply_max = fetch->reply_max};
     char text[CURL_ERROR_SIZE] = "";
     enum hsm_status st = make_headers(fetch, &headers);

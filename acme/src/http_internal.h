@@ -118,17 +118,26 @@ void acme_http_text_clear(struct http_text *text);
 #define HTTP_DATE_SIZE 30
 void acme_http_date(time_t when, char out[HTTP_DATE_SIZE]);
 
-/* ---- http_listen.c ---- */
+/* ---- http_tickets.c ---- */
 
-#define HTTP_TICKET_KEYS_LEN 80 /* octets, for SSL_CTX_set_tlsext_ticket_keys() */
+#define HTTP_TICKETS_S 43200 /* seconds that keys are used for; then they are accepted as long */
+
+/** The keys of TLS session tickets: made before fork(), shared after it. NULL: no memory, or no
+ *  random numbers. */
+struct http_tickets *acme_http_tickets_new(void);
+void acme_http_tickets_free(struct http_tickets *tickets);
+
+/** @param tickets  borrowed; outlives the context */
+bool acme_http_tickets_use(struct http_tickets *tickets, SSL_CTX *ctx);
+
+/* ---- http_listen.c ---- */
 
 struct acme_http_listener {
     int fd; /* non-blocking; -1: closed by a server that has stopped */
     unsigned port; /* 0: Unix socket */
     char *unix_path; /* NULL: TCP */
     struct stat unix_file; /* st_ino 0: not created */
-    struct hsm_secret *ticket_keys; /* HTTP_TICKET_KEYS_LEN octets, for the TLS sessions of all
-                                     * processes that share it */
+    struct http_tickets *tickets; /* for the TLS sessions of all processes that share it */
 };
 
 /** TLS 1.2 and later with the key in the token. HSM_ERR_UNTRUSTED: it is not the certificate's

@@ -10,9 +10,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <openssl/crypto.h>
 #include <openssl/err.h>
-#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -21,7 +19,6 @@
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
-#include <hsm/secret.h>
 
 #define BACKLOG     1024 /* connections that wait for accept() */
 #define ADDRESS_MAX 256 /* octets of "address:port" */
@@ -220,20 +217,6 @@ acme_http_address_is_loopback(const char *address)
            IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)name)->sin6_addr);
 }
 
-static enum hsm_status
-make_ticket_keys(const char *address, struct hsm_secret **out)
-{
-    unsigned char keys[HTTP_TICKET_KEYS_LEN];
-    enum hsm_status st = HSM_ERR_CRYPTO;
-
-    if (RAND_priv_bytes(keys, sizeof(keys)) == 1)
-        st = hsm_secret_new(keys, sizeof(keys), out);
-    else
-        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: the random generator failed", address);
-    OPENSSL_cleanse(keys, sizeof(keys));
-    return st;
-}
-
 enum hsm_status
 acme_http_listener_open(const char *address, struct acme_http_listener **out)
 {
@@ -244,9 +227,12 @@ acme_http_listener_open(const char *address, struct acme_http_listener **out)
     if (listener == NULL)
         return HSM_ERR_NOMEM;
     listener->fd = -1;
-    st = make_ticket_keys(address, &listener->ticket_keys);
-    if (st == HSM_OK)
-        st = open_socket(address, listener);
+    listener->tickets = acme_http_tickets_new();
+    if (listener->tickets == NULL) {
+        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: no keys for TLS session tickets", address);
+        return HSM_ERR_CRYPTO;
+    }
+    st = open_socket(address, listener);
     if (st != HSM_OK)
         return st;
     listener->port = port_of(listener->fd);
@@ -275,7 +261,7 @@ acme_http_listener_close(struct acme_http_listener *listener)
         unlink(listener->unix_path);
     if (listener->fd >= 0)
         close(listener->fd);
-    hsm_secret_free(listener->ticket_keys);
+    acme_http_tickets_free(listener->tickets);
     free(listener->unix_path);
     free(listener);
 }
@@ -331,9 +317,8 @@ use_client_anchors(SSL_CTX *ctx, const struct acme_http_server_config *config)
     return HSM_OK;
 }
 
-/* Sessions resume by tickets only: the ticket keys are in the memory of the serving processes and
- * end with them. A ticket records that a client certificate was verified, so it is valid only with
- * the same anchors, and not after a reload that changed them. */
+/* Sessions resume by tickets only (http_tickets.c). A ticket records that a client certificate was
+ * verified, so it is valid only with the same anchors, and not after a reload that changed them. */
 static bool
 set_session_context(SSL_CTX *ctx, const struct certs_chain *client_anchors)
 {
@@ -368,10 +353,7 @@ acme_http_tls_new(const struct acme_http_server_config *config, SSL_CTX **out)
         return HSM_ERR_NOMEM;
     if (!set_policy(ctx) || !set_session_context(ctx, config->client_anchors))
         return tls_failed(config->address, "policy");
-    if (config->listener != NULL && /* it does not change the argument */
-        SSL_CTX_set_tlsext_ticket_keys(ctx,
-                                       (void *)hsm_secret_octets(config->listener->ticket_keys),
-                                       HTTP_TICKET_KEYS_LEN) != 1)
+    if (config->listener != NULL && !acme_http_tickets_use(config->listener->tickets, ctx))
         return tls_failed(config->address, "ticket keys");
     st = use_chain(ctx, config);
     if (st == HSM_OK && config->client_anchors != NULL)

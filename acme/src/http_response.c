@@ -25,11 +25,11 @@ bool
 acme_http_text_add(struct http_text *text, const char *octets, size_t len)
 {
     if (len > text->size - text->len) {
-        size_t size = text->size > 0 ? text->size : TEXT_MIN;
+        size_t size = text->size > 0 ? 2 * text->size : TEXT_MIN;
         char *more;
 
-        while (size - text->len < len)
-            size *= 2;
+        if (size < text->len + len)
+            size = text->len + len;
         more = malloc(size); /* realloc() could leave a copy in freed memory */
         if (more == NULL)
             return false;

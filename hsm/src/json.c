@@ -1,26 +1,17 @@
 /* json.c - JSON from outside, bounded and without duplicates. */
 #include <hsm/json.h>
 
-#include <malloc.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include <openssl/crypto.h>
+#include <hsm/secret.h>
 
 /* Passwords and tokens come and go as JSON: neither its texts nor the parser's own copies of them
  * may stay behind in freed memory. All of it is from malloc(), whenever it was allocated. */
-static void
-wipe_and_free(void *octets)
-{
-    if (octets != NULL)
-        OPENSSL_cleanse(octets, malloc_usable_size(octets));
-    free(octets);
-}
-
 __attribute__((constructor)) static void
 wipe_what_jansson_frees(void)
 {
-    json_set_alloc_funcs(malloc, wipe_and_free);
+    json_set_alloc_funcs(malloc, hsm_wipe_free);
 }
 
 /* The character after a backslash cannot end the string; the parser judges the escape. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -336,4 +337,29 @@ hsm_secret_write(const struct hsm_secret *secret, const char *path)
     st = hsm_file_put(path, line, secret->len + 1, S_IRUSR | S_IWUSR, false);
     OPENSSL_cleanse(line, sizeof(line));
     return st;
+}
+
+void
+hsm_wipe_free(void *octets)
+{
+    if (octets != NULL)
+        OPENSSL_cleanse(octets, malloc_usable_size(octets));
+    free(octets);
+}
+
+void *
+hsm_wipe_realloc(void *octets, size_t size)
+{
+    size_t had = octets != NULL ? malloc_usable_size(octets) : 0;
+    void *larger;
+
+    if (octets != NULL && size <= had)
+        return octets;
+    larger = malloc(size);
+    if (larger == NULL)
+        return NULL;
+    if (octets != NULL)
+        memcpy(larger, octets, had);
+    hsm_wipe_free(octets);
+    return larger;
 }

@@ -14,13 +14,13 @@
 #include "http_fixture.h"
 
 #define REQUEST(path) "GET " path " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-#define WAITING       20 /* requests; one thread serves them */
-#define DESCRIPTORS   4096 /* a server has connections for a quarter of them */
+#define WAITING       20 /* requests, served by one thread */
+#define DESCRIPTORS   4096 /* a server uses a quarter of them for connections */
 
 static struct {
     atomic_uint asked, handed_over;
     _Atomic(struct acme_http_parked *) parked[ACME_HTTP_PARKED_MAX + 1];
-    atomic_uint released; /* of what was kept */
+    atomic_uint released; /* of the kept contexts */
     atomic_bool is_open; /* answers are given */
 } world;
 
@@ -44,7 +44,7 @@ park(struct acme_http_response *response, const char *path)
     acme_http_response_header(response, "X-Before", "is forgotten");
     if (strcmp(path, "/keep") == 0 && acme_http_kept(response) == NULL)
         acme_http_keep(response, &world, count_release);
-    if (strcmp(path, "/again") == 0) /* before this call returns */
+    if (strcmp(path, "/again") == 0) /* resumed before this call returns */
         acme_http_resume(parked);
     else
         world.parked[world.asked - 1] = parked;
@@ -106,7 +106,7 @@ start(struct http_peer *peer)
                     NULL);
 }
 
-/* Returns when it is parked. */
+/* Returns once the request is parked. */
 static int
 begin(const struct http_peer *peer, const char *request, unsigned nth)
 {
@@ -169,8 +169,8 @@ what_is_unparked_is_answered_at_once(void **state)
     (void)state;
     start(&peer);
     assert_non_null(strstr(exchange(&peer, REQUEST("/unpark")), "now"));
-    assert_non_null(
-        strstr(exchange(&peer, REQUEST("/quick")), " 503 ")); /* has no thread to save */
+    /* A quick request occupies no thread, so it cannot be parked. */
+    assert_non_null(strstr(exchange(&peer, REQUEST("/quick")), " 503 "));
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
@@ -190,12 +190,12 @@ a_request_that_is_not_quick_after_all_is_handled_on_a_thread(void **state)
         assert_null(strstr(answer, "X-Before"));
         assert_int_equal(world.handed_over, i);
     }
-    world.is_open = false; /* and there it may be put aside */
+    world.is_open = false; /* from a thread it can be parked */
     assert_non_null(strstr(exchange(&peer, REQUEST("/quick/not/unpark")), "now"));
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
-/* The peer of a request that waits may go, and comes to no harm. */
+/* The peer of a parked request may disconnect. */
 static void
 a_peer_that_is_gone_is_no_harm(void **state)
 {
@@ -208,7 +208,8 @@ a_peer_that_is_gone_is_no_harm(void **state)
     close(fd);
     assert_non_null(strstr(exchange(&peer, REQUEST("/plain")), "200"));
     world.is_open = true;
-    (void)acme_http_resume(world.parked[0]); /* whether the peer has been missed by now */
+    /* Works whether or not the server has noticed that the peer is gone. */
+    (void)acme_http_resume(world.parked[0]);
     assert_non_null(strstr(exchange(&peer, REQUEST("/plain")), "200"));
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
@@ -233,7 +234,8 @@ what_is_kept_is_there_at_the_next_call_and_released_at_the_end(void **state)
     assert_int_equal(world.released, 1);
 }
 
-/* As many as may wait wait; one more is answered at once, until one has been served or is gone. */
+/* Up to the limit, requests are parked. One more is answered at once, until a parked one was served
+ * or its peer is gone. */
 static void
 so_many_requests_are_parked_and_no_more(void **state)
 {
@@ -257,7 +259,7 @@ so_many_requests_are_parked_and_no_more(void **state)
     while (world.released == 0)
         usleep(200);
     world.asked = 0;
-    assert_false(acme_http_resume(world.parked[0])); /* it was forgotten with its peer */
+    assert_false(acme_http_resume(world.parked[0])); /* already released with its peer */
     world.parked[0] = NULL;
     fds[0] = begin(&peer, REQUEST("/wait"), 0);
     assert_non_null(strstr(exchange(&peer, REQUEST("/wait")), " 503 "));
@@ -269,7 +271,7 @@ so_many_requests_are_parked_and_no_more(void **state)
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
-/* Who resumes is late: the loop has given up waiting, which takes its ten seconds, and is gone. */
+/* The resume comes late: the loop has stopped waiting, after ten seconds, and is freed. */
 static void
 a_loop_may_end_before_its_requests_are_resumed(void **state)
 {

@@ -1,5 +1,5 @@
-/* test_http_remains.c - passwords and tokens leave no copy in the memory of a server. When run by
- * hand, set LD_BIND_NOW=1. */
+/* test_http_remains.c - passwords and tokens leave no copy in the memory of a server or a client.
+ * When run by hand, set LD_BIND_NOW=1. */
 #define _GNU_SOURCE /* pread of large offsets */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,25 +17,26 @@
 
 #include <openssl/crypto.h>
 
+#include <acme/http_client.h>
 #include <acme/json.h>
 
 #include "http_fixture.h"
 
 #define PASSWORD_LEN 40 /* octets */
 #define MAPPING_MAX  (INT64_C(1) << 28) /* octets; larger ones are a sanitizer's shadow */
-#define PADDING      40000 /* octets: more than a server reads at once */
+#define PADDING      40000 /* octets: more than a server reads in one call */
 #define SOON_MS      20000
 #define LOGINS       20
 #define TRIES        50
 
-/* Octet i of the password, which stands nowhere as a whole. */
+/* Octet i of the password, which is never stored as a whole. */
 static char
 password_octet(size_t i)
 {
     return (char)('A' + (i * i * i + 5 * i) % 59 % 26);
 }
 
-/* Without what malloc() writes into freed memory itself. */
+/* Compares without the part that malloc() overwrites in freed memory. */
 static bool
 is_rest_of_password(const char *octets)
 {
@@ -58,7 +59,7 @@ count_in(const char *octets, size_t len)
     return count;
 }
 
-/* How many copies of the password are in what this process can write. */
+/* The number of copies of the password in the writable memory of this process. */
 static size_t
 remains(void)
 {
@@ -88,7 +89,7 @@ remains(void)
     return count;
 }
 
-/* The answer is here before the server has wiped what it made it of. */
+/* The answer arrives before the server has wiped the memory used for it. */
 static size_t
 remains_in_the_end(void)
 {
@@ -109,7 +110,7 @@ put_password(char *to)
         to[i] = password_octet(i);
 }
 
-/* An answer with the password of the request, as a login's has tokens. */
+/* The answer contains the password of the request, as the answer to a login contains tokens. */
 static void
 handle(void *context, const struct acme_http_request *request, struct acme_http_response *response)
 {
@@ -212,6 +213,31 @@ log_in_plain(const char *path, size_t padding)
 }
 
 static void
+log_in_by_client(struct acme_http_client *client, const char *url, size_t padding)
+{
+    char authorization[] = "Bearer ........................................";
+    char *body = login_body(padding);
+    struct acme_http_reply reply = {0};
+    const struct acme_http_fetch fetch = {.method = "POST",
+                                          .url = url,
+                                          .content_type = "application/json",
+                                          .authorization = authorization,
+                                          .body = body,
+                                          .body_len = strlen(body),
+                                          .reply_max = 4096,
+                                          .timeout_ms = SOON_MS};
+
+    assert_int_equal(strlen(authorization), strlen("Bearer ") + PASSWORD_LEN);
+    put_password(authorization + strlen("Bearer "));
+    assert_int_equal(acme_http_fetch(client, &fetch, &reply, NULL), HSM_OK);
+    assert_int_equal(reply.status, 200);
+    assert_int_equal(count_in(reply.body, reply.body_len), 1);
+    acme_http_reply_clear(&reply);
+    OPENSSL_cleanse(authorization, sizeof(authorization));
+    wipe(body);
+}
+
+static void
 a_copy_in_memory_is_found(void **state)
 {
     char *planted = login_body(0);
@@ -242,12 +268,38 @@ a_server_keeps_nothing_of_passwords_and_tokens(void **state)
     }
 }
 
+/* With the client's handle and connection kept for the next request. */
+static void
+a_client_keeps_nothing_of_passwords_and_tokens(void **state)
+{
+    static const size_t padding[] = {0, PADDING};
+    const struct acme_http_client_config config = {.tls_ca = http_ca_path};
+    struct acme_http_client *client = NULL;
+    char url[64];
+
+    (void)state;
+    assert_int_equal(acme_http_client_new(&config, &client), HSM_OK);
+    snprintf(url, sizeof(url), "https://127.0.0.1:%u/thread", peer.port);
+    for (size_t i = 0; i < sizeof(padding) / sizeof(padding[0]); i++) {
+        size_t count;
+
+        for (int n = 0; n < LOGINS; n++)
+            log_in_by_client(client, url, padding[i]);
+        count = remains_in_the_end();
+        if (count != 0)
+            fail_msg("%zu octets: %zu copies", padding[i], count);
+    }
+    acme_http_client_free(client);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_copy_in_memory_is_found),
         cmocka_unit_test_setup_teardown(a_server_keeps_nothing_of_passwords_and_tokens, start,
+                                        stop),
+        cmocka_unit_test_setup_teardown(a_client_keeps_nothing_of_passwords_and_tokens, start,
                                         stop),
     };
 

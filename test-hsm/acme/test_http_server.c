@@ -1,4 +1,4 @@
-/* test_http_server.c - mirrors acme/src/http_server.c, and with it http_accept.c to http_threads.c.
+/* test_http_server.c - mirrors acme/src/http_server.c, and with it http_accept.c to http_tickets.c.
  */
 #define _GNU_SOURCE /* strptime, timegm */
 #include <errno.h>
@@ -23,6 +23,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include <acme/http_client.h>
@@ -32,15 +33,28 @@
 
 #include "http_fixture.h"
 
+/* The library's monotonic clock is ahead by this when a test says so. */
+static _Atomic time_t ahead_s;
+
+int
+clock_gettime(clockid_t clock, struct timespec *out)
+{
+    int rc = (int)syscall(SYS_clock_gettime, clock, out);
+
+    if (clock == CLOCK_MONOTONIC || clock == CLOCK_MONOTONIC_COARSE)
+        out->tv_sec += ahead_s;
+    return rc;
+}
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define REPLY_SIZE   65536 /* octets */
-#define SOON_MS      5000 /* what takes longer has failed */
+#define SOON_MS      5000 /* anything slower has failed */
 #define LARGE        3000000
 #define HOST         "Host: x\r\n"
 
-/* ---- the handler: what it does hangs on the path ---- */
+/* ---- the handler: the path selects what it does ---- */
 
-/* Handlers of "/wait" wait here until the test lets them go. */
+/* Handlers of "/wait" wait here until the test opens the gate. */
 static struct {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -86,7 +100,7 @@ text_or_null(const char *text)
     return text != NULL ? json_string(text) : json_null();
 }
 
-/* All that a handler can see, as JSON. */
+/* Everything that a handler can see, as JSON. */
 static void
 describe(const struct acme_http_request *request, struct acme_http_response *response)
 {
@@ -175,7 +189,7 @@ stop(void **state)
     return http_peer_stop(&peer) == HSM_OK ? 0 : -1;
 }
 
-/* Send octets over a Unix socket of its own and read until the server closes. */
+/* Send octets over a new Unix connection and read until the server closes. */
 static const char *
 exchange(const char *text, size_t len)
 {
@@ -204,7 +218,7 @@ body_of(const char *answer)
     return end + 4;
 }
 
-/* ---- TLS peers that speak octets ---- */
+/* ---- TLS peers that send raw octets ---- */
 
 static SSL_CTX *
 tls_context(void)
@@ -238,7 +252,7 @@ tls_close(SSL *ssl)
     close(fd);
 }
 
-/* Close so that the server gets a reset instead of an end. */
+/* Close so that the server receives a reset. */
 static void
 tls_reset(SSL *ssl)
 {
@@ -335,7 +349,8 @@ head_is_answered_with_the_length_alone(void **state)
     assert_string_equal(body_of(reply), "");
 }
 
-/* One of these, and then a good request: the server answers once, with this status, and closes. */
+/* After each of these follows a good request: the server answers once, with this status, and
+ * closes. */
 static const struct {
     const char *text;
     const char *status;
@@ -424,7 +439,7 @@ a_body_that_is_too_large_gets_413(void **state)
     }
 }
 
-/* To close with octets unread would take the answer from who still sends. */
+/* Closing with unread octets would discard the answer of a peer that is still sending. */
 static void
 who_is_refused_while_it_sends_gets_to_read_why(void **state)
 {
@@ -450,7 +465,7 @@ who_is_refused_while_it_sends_gets_to_read_why(void **state)
     SSL_CTX_free(ctx);
 }
 
-/* A request with so many octets in its target, or in a field. */
+/* A request with that many octets in its target and in a header field. */
 static const char *
 exchange_large(size_t target, size_t field)
 {
@@ -586,7 +601,7 @@ pipelined_requests_are_answered_in_order(void **state)
     SSL *ssl = tls_connect(ctx);
 
     (void)state;
-    for (int i = 0; i < 30; i++) /* from the loop and from threads in turn */
+    for (int i = 0; i < 30; i++) /* served alternately by the loop and by threads */
         snprintf(text + strlen(text), sizeof(text) - strlen(text),
                  "POST /%s HTTP/1.1\r\n" HOST "X-Value: %d\r\nContent-Length: 1\r\n%s\r\nb",
                  i % 3 == 0 ? "quick" : "slow", i, i == 29 ? "Connection: close\r\n" : "");
@@ -677,7 +692,7 @@ patterns_match_segments(void **state)
         {"/acme/order/7/finalize", "/acme/order/:id", false, NULL, NULL},
         {"/acme/orders/7", "/acme/order/:id", false, NULL, NULL},
         {"/acme/orde/7", "/acme/order/:id", false, NULL, NULL},
-        {"/a/1/2/3", "/a/:x/:y/:z", false, NULL, NULL}, /* more than we have room for */
+        {"/a/1/2/3", "/a/:x/:y/:z", false, NULL, NULL}, /* more than the caller's array holds */
         {"", "/", false, NULL, NULL},
         {"/a", "/", false, NULL, NULL},
     };
@@ -701,7 +716,7 @@ patterns_match_segments(void **state)
 
 /* ---- slow, greedy and vanishing peers ---- */
 
-/* Four that never finish, against a server with a patience of one second. */
+/* Peers that never finish a request, with a timeout of one second. */
 static void
 who_does_not_finish_a_request_is_closed(void **state)
 {
@@ -719,9 +734,9 @@ who_does_not_finish_a_request_is_closed(void **state)
         fds[i] = i == 4 ? http_connect_tcp(&peer) : http_connect_unix(&peer);
     http_send(fds[1], half, strlen(half));
     http_send(fds[2], chunks, strlen(chunks));
-    for (int i = 0; i < 60 && open_count > 0;
-         i++) { /* 6 s: twice the patience, and the sweep's turn */
-        if (fds[2] >= 0) /* a chunk's size without end */
+    /* 6 s: twice the timeout, and the interval of the sweep */
+    for (int i = 0; i < 60 && open_count > 0; i++) {
+        if (fds[2] >= 0) /* a chunk size that never ends */
             send(fds[2], zeros, sizeof(zeros), MSG_NOSIGNAL | MSG_DONTWAIT);
         if (fds[3] >= 0) /* one octet at a time */
             send(fds[3], "G", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -738,7 +753,8 @@ who_does_not_finish_a_request_is_closed(void **state)
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
-/* A connection that is served; tried again while the server has not yet seen others close. */
+/* A connection that is served; retried while the server has not yet noticed that others are
+ * closed. */
 static int
 connect_served(const char *text)
 {
@@ -756,7 +772,7 @@ connect_served(const char *text)
     return -1;
 }
 
-/* A server that is nearly full makes room: the last that may come is served. */
+/* A nearly full server closes silent connections early, so the last one admitted is served. */
 static void
 where_many_are_who_says_nothing_is_not_waited_for(void **state)
 {
@@ -773,13 +789,13 @@ where_many_are_who_says_nothing_is_not_waited_for(void **state)
     assert_true(starts_with(reply, "HTTP/1.1 200 "));
     assert_false(http_is_closed(fds[0], 1000));
     assert_true(http_is_closed(fds[0], 2 * SOON_MS));
-    assert_false(http_is_closed(fds[1], 1000)); /* now there is room */
+    assert_false(http_is_closed(fds[1], 1000)); /* there is room now */
     for (size_t i = 0; i < COUNT(fds); i++)
         close(fds[i]);
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
-/* The handler took longer than a connection is waited for, and the peer does not read fast. */
+/* The handler takes longer than the timeout of a connection, and the peer reads slowly. */
 static void
 an_answer_has_its_own_time(void **state)
 {
@@ -800,7 +816,7 @@ an_answer_has_its_own_time(void **state)
     gate_set(true);
     while ((n = read(fd, whole + len, len + LARGE / 20 < size ? LARGE / 20 : size - len)) > 0) {
         len += (size_t)n;
-        usleep(75000); /* 1.5 s in all, and a look at the connections each second */
+        usleep(75000); /* 1.5 s in all, with a check of the connections each second */
     }
     whole[len] = '\0';
     assert_int_equal(strlen(body_of(whole)), LARGE);
@@ -809,7 +825,8 @@ an_answer_has_its_own_time(void **state)
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
-/* Their memory is bounded: who has taken nothing for longest gets no more. */
+/* The memory for answers is bounded: the connection that has not read for the longest time is cut
+ * off. */
 static void
 answers_that_nobody_takes_are_not_kept_without_end(void **state)
 {
@@ -822,7 +839,7 @@ answers_that_nobody_takes_are_not_kept_without_end(void **state)
     for (size_t i = 0; i < COUNT(fds); i++) {
         fds[i] = http_connect_unix(&peer);
         http_send(fds[i], text, strlen(text));
-        assert_true(http_receive(fds[i], reply, 2, "H", 1, SOON_MS) > 0); /* it is being sent */
+        assert_true(http_receive(fds[i], reply, 2, "H", 1, SOON_MS) > 0); /* being sent */
     }
     assert_true(http_receive(fds[0], whole, size, NULL, 0, SOON_MS) >= 0);
     assert_true(strlen(whole) < LARGE);
@@ -855,7 +872,7 @@ descriptors_are_left_for_what_the_process_does(void **state)
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
-/* The server writes into the void, or finds the connection gone before it can. */
+/* The server writes to a closed connection, or finds it closed before it can write. */
 static void
 peers_may_vanish_while_their_request_is_handled(void **state)
 {
@@ -898,8 +915,8 @@ count_lines(const char *text)
     return count;
 }
 
-/* It is told of an answer that nobody waits for, but not of one whose reader has closed one half.
- */
+/* An answer that no peer waits for is logged, except when the peer has only closed its sending
+ * side. */
 static void
 an_answer_that_nobody_waits_for_is_told(void **state)
 {
@@ -921,12 +938,12 @@ an_answer_that_nobody_waits_for_is_told(void **state)
             close(fd);
         else
             assert_int_equal(shutdown(fd, SHUT_WR), 0);
-        for (int i = 0; i < 3; i++) /* the loop turns */
+        for (int i = 0; i < 3; i++) /* run the loop */
             exchange(other, strlen(other));
         gate_set(true);
         if (!gone)
             assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
-        for (int i = 0; i < SOON_MS && count_lines(told) < 4; i++) { /* all are told of */
+        for (int i = 0; i < SOON_MS && count_lines(told) < 4; i++) { /* until all are logged */
             usleep(1000);
             memset(told, 0, sizeof(told));
             assert_true(pread(fileno(log), told, sizeof(told) - 1, 0) >= 0);
@@ -952,7 +969,7 @@ peers_may_vanish_anywhere_in_tls(void **state)
         SSL *ssl = tls_connect(ctx);
 
         assert_true(fd >= 0);
-        if (i % 2 == 0) /* the start of a ClientHello, or what is none */
+        if (i % 2 == 0) /* an incomplete ClientHello, or not TLS at all */
             http_send(fd, i % 4 == 0 ? "\x16\x03\x01\x02" : "GET / HTTP/1.1\r\n\r\n", 4);
         close(fd);
         tls_send(ssl, "GET /large HTTP/1.1\r\n" HOST "\r\n");
@@ -976,7 +993,7 @@ more_connections_than_the_limit_are_closed(void **state)
             fds[i] = connect_served(text);
         fds[3] = http_connect_unix(&peer);
         assert_true(http_is_closed(fds[3], SOON_MS));
-        http_send(fds[0], text, strlen(text)); /* the others are served */
+        http_send(fds[0], text, strlen(text)); /* the others are still served */
         assert_true(http_receive(fds[0], reply, sizeof(reply), "\"body\"", 1, SOON_MS) > 0);
         for (size_t i = 0; i < 4; i++)
             close(fds[i]);
@@ -1015,7 +1032,7 @@ is_slow(void *context, enum acme_http_method method, const char *path)
     return strcmp(path, "/wait") == 0;
 }
 
-/* As for a caller whose certificate is at a server that does not answer. */
+/* Such a handler waits, for example, for the server of a caller's certificate. */
 static void
 handlers_that_wait_for_others_leave_a_thread(void **state)
 {
@@ -1127,9 +1144,10 @@ more_requests_than_the_queue_holds_get_503(void **state)
         assert_true(fds[i] >= 0);
         http_send(fds[i], text, strlen(text));
         if (i == 0)
-            gate_await(1); /* the thread is busy, the queue empty */
+            /* the thread is busy and the queue is empty */
+            gate_await(1);
     }
-    for (size_t i = held; i < count; i++) /* requests of one socket arrive in order */
+    for (size_t i = held; i < count; i++) /* requests arrive in order */
         assert_true(http_receive(fds[i], reply, sizeof(reply), "\r\n\r\n", 1, SOON_MS) > 0);
     assert_true(starts_with(reply, "HTTP/1.1 503 "));
     assert_non_null(strstr(reply, "\r\nRetry-After: 1\r\n"));
@@ -1146,7 +1164,7 @@ more_requests_than_the_queue_holds_get_503(void **state)
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
-/* Take descriptors until there are none; how many were taken. */
+/* Take all free descriptors; returns their number. */
 static size_t
 exhaust(int *fds, size_t max)
 {
@@ -1226,7 +1244,7 @@ a_certificate_of_another_key_is_refused_at_once(void **state)
     certs_chain_free(empty);
 }
 
-/* The clock may be wrong: who operates it is told, and decides. */
+/* The clock may be wrong, so this is only logged and left to the operator. */
 static void
 a_certificate_that_has_ended_is_told(void **state)
 {
@@ -1350,17 +1368,17 @@ a_unix_socket_is_for_its_owner_and_replaces_only_a_stale_one(void **state)
     close(stale);
     assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
     assert_int_equal(acme_http_loop_new(1, &second), HSM_OK);
-    assert_int_equal(acme_http_loop_listen(loop, &config), HSM_OK); /* over the stale one */
+    assert_int_equal(acme_http_loop_listen(loop, &config), HSM_OK); /* replaces the stale one */
     assert_int_equal(stat(name.sun_path, &about), 0);
     assert_true(S_ISSOCK(about.st_mode));
     assert_int_equal(about.st_mode & 0777, 0600);
-    assert_int_equal(acme_http_loop_listen(second, &config), HSM_ERR_IO); /* it is alive */
+    assert_int_equal(acme_http_loop_listen(second, &config), HSM_ERR_IO); /* in use */
     acme_http_loop_free(loop);
     assert_int_equal(access(name.sun_path, F_OK), -1); /* removed with its server */
     file = fopen(name.sun_path, "w");
     assert_non_null(file);
     fclose(file);
-    assert_int_equal(acme_http_loop_listen(second, &config), HSM_ERR_IO); /* no socket */
+    assert_int_equal(acme_http_loop_listen(second, &config), HSM_ERR_IO); /* not a socket */
     assert_int_equal(access(name.sun_path, F_OK), 0);
     unlink(name.sun_path);
     acme_http_loop_free(second);
@@ -1402,7 +1420,7 @@ accepted_connections_do_not_wait_for_acknowledgements(void **state)
     (void)state;
     assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
     assert_int_equal(acme_http_loop_listen(loop, &config), HSM_OK);
-    for (int fd = 0; fd < 256; fd++) { /* the one that listens on this port */
+    for (int fd = 0; fd < 256; fd++) { /* find the listening one */
         struct sockaddr_in name;
         socklen_t len = sizeof(name);
         int value = 0;
@@ -1420,7 +1438,7 @@ accepted_connections_do_not_wait_for_acknowledgements(void **state)
 
 /* ---- sockets that processes share ---- */
 
-/* A loop of its own on a shared socket, as a worker process has one. */
+/* A separate loop on a shared socket, as in a worker process. */
 static void
 share(struct http_peer *sharer, const struct acme_http_listener *listener, const char *address,
       unsigned connections_max)
@@ -1470,10 +1488,10 @@ a_session_is_resumed_by_another_that_shares_the_socket(void **state)
     ssl = tls_connect_to(ctx, &one, NULL);
     assert_false(SSL_session_reused(ssl));
     session = SSL_get1_session(ssl);
-    (void)SSL_shutdown(ssl); /* or the session counts as broken */
+    (void)SSL_shutdown(ssl); /* otherwise the session is invalid */
     tls_close(ssl);
     assert_int_equal(http_peer_stop(&one), HSM_OK);
-    share(&two, listener, "127.0.0.1:0", 0); /* the socket is still there */
+    share(&two, listener, "127.0.0.1:0", 0); /* the socket is still open */
     ssl = tls_connect_to(ctx, &two, session);
     assert_true(SSL_session_reused(ssl));
     tls_close(ssl);
@@ -1482,6 +1500,49 @@ a_session_is_resumed_by_another_that_shares_the_socket(void **state)
     SSL_CTX_free(ctx);
     acme_http_listener_close(listener);
     acme_http_listener_close(NULL);
+}
+
+/* Ticket keys last 12 hours and are accepted for 12 more; a resumed session gets a new ticket. */
+static void
+a_session_is_resumed_with_the_last_but_one_ticket_keys_at_most(void **state)
+{
+    static const struct {
+        time_t hours; /* since the ticket before it */
+        bool resumed;
+    } cases[] = {{0, true}, {13, true}, {13, true}, {25, false}};
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    struct acme_http_listener *listener = NULL;
+    SSL_SESSION *first, *session;
+    struct http_peer sharer;
+    SSL *ssl;
+
+    (void)state;
+    assert_int_equal(acme_http_listener_open("127.0.0.1:0", &listener), HSM_OK);
+    assert_int_equal(SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION), 1); /* ticket at once */
+    share(&sharer, listener, "127.0.0.1:0", 0);
+    ssl = tls_connect_to(ctx, &sharer, NULL);
+    first = SSL_get1_session(ssl);
+    session = SSL_get1_session(ssl);
+    (void)SSL_shutdown(ssl); /* otherwise the session is invalid */
+    tls_close(ssl);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        ahead_s += cases[i].hours * 3600;
+        ssl = tls_connect_to(ctx, &sharer, session);
+        assert_int_equal(SSL_session_reused(ssl), cases[i].resumed);
+        SSL_SESSION_free(session);
+        session = SSL_get1_session(ssl);
+        (void)SSL_shutdown(ssl);
+        tls_close(ssl);
+    }
+    ssl = tls_connect_to(ctx, &sharer, first);
+    assert_false(SSL_session_reused(ssl));
+    tls_close(ssl);
+    ahead_s = 0;
+    assert_int_equal(http_peer_stop(&sharer), HSM_OK);
+    SSL_SESSION_free(first);
+    SSL_SESSION_free(session);
+    SSL_CTX_free(ctx);
+    acme_http_listener_close(listener);
 }
 
 static void
@@ -1525,7 +1586,7 @@ the_file_of_a_shared_unix_socket_goes_with_the_listener(void **state)
     (void)state;
     snprintf(address, sizeof(address), "unix:/tmp/sti-shared-%d.sock", (int)getpid());
     assert_int_equal(acme_http_listener_open(address, &listener), HSM_OK);
-    assert_int_equal(acme_http_listener_open(address, &second), HSM_ERR_IO); /* it is taken */
+    assert_int_equal(acme_http_listener_open(address, &second), HSM_ERR_IO); /* in use */
     share(&worker, listener, address, 0);
     assert_int_equal(http_peer_stop(&worker), HSM_OK);
     assert_int_equal(access(path, F_OK), 0);
@@ -1571,12 +1632,12 @@ the_handler_learns_who_showed_a_certificate(void **state)
     assert_int_equal(fetch_as(NULL, &answer), HSM_OK);
     assert_non_null(strstr(answer.body, "\"client\":null"));
     acme_http_reply_clear(&answer);
-    assert_int_equal(fetch_as(&http_other_id, &answer), HSM_ERR_BUSY); /* of a foreign root */
-    assert_int_equal(fetch_as(&http_server_id, &answer), HSM_ERR_BUSY); /* serverAuth alone */
+    assert_int_equal(fetch_as(&http_other_id, &answer), HSM_ERR_BUSY); /* of an unknown root */
+    assert_int_equal(fetch_as(&http_server_id, &answer), HSM_ERR_BUSY); /* for serverAuth only */
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
-/* A worker on a shared socket that trusts the clients of these anchors. */
+/* A worker on a shared socket that trusts clients under these anchors. */
 static void
 share_under(struct http_peer *sharer, const struct acme_http_listener *listener,
             const struct certs_chain *anchors)
@@ -1592,7 +1653,7 @@ share_under(struct http_peer *sharer, const struct acme_http_listener *listener,
     http_peer_run(sharer);
 }
 
-/* With tickets before the first answer. */
+/* A client that receives its ticket before the first answer. */
 static SSL_CTX *
 client_context(const struct http_identity *id)
 {
@@ -1604,7 +1665,7 @@ client_context(const struct http_identity *id)
     return ctx;
 }
 
-/* Ask who we are over a session, and end it; the session if it is wanted. */
+/* Ask the server for the client's name over this connection and close it; *session may be NULL. */
 static void
 assert_client(SSL *ssl, const char *wanted, SSL_SESSION **session)
 {
@@ -1612,7 +1673,7 @@ assert_client(SSL *ssl, const char *wanted, SSL_SESSION **session)
     assert_non_null(strstr(tls_receive(ssl), wanted));
     if (session != NULL)
         *session = SSL_get1_session(ssl);
-    (void)SSL_shutdown(ssl); /* or the session counts as broken */
+    (void)SSL_shutdown(ssl); /* otherwise the session is invalid */
     tls_close(ssl);
 }
 
@@ -1639,7 +1700,7 @@ a_session_is_not_resumed_where_other_clients_are_trusted(void **state)
     ssl = SSL_new(ctx);
     assert_int_equal(SSL_set_fd(ssl, http_connect_tcp(&after)), 1);
     assert_int_equal(SSL_set_session(ssl, session), 1);
-    assert_int_not_equal(SSL_connect(ssl), 1); /* its certificate is asked for, and refused */
+    assert_int_not_equal(SSL_connect(ssl), 1); /* a certificate is requested, and refused */
     tls_close(ssl);
     assert_int_equal(http_peer_stop(&after), HSM_OK);
     SSL_SESSION_free(session);
@@ -1688,7 +1749,7 @@ a_loop_stops_at_once_when_nothing_is_in_flight(void **state)
     assert_true(http_is_closed(fd, SOON_MS));
     close(fd);
     http_peer_start(&peer, 1, handler, NULL);
-    assert_int_equal(http_peer_stop(&peer), HSM_OK); /* perhaps before it runs */
+    assert_int_equal(http_peer_stop(&peer), HSM_OK); /* possibly before it runs */
 }
 
 static void
@@ -1714,7 +1775,7 @@ what_is_in_flight_is_answered_before_the_end(void **state)
         close(late);
         usleep(10000);
     }
-    assert_true(i < 100); /* nobody new is let in */
+    assert_true(i < 100); /* no new connection is accepted */
     gate_set(true);
     assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
     assert_true(starts_with(reply, "HTTP/1.1 200 "));
@@ -1725,7 +1786,7 @@ what_is_in_flight_is_answered_before_the_end(void **state)
     close(idle);
 }
 
-/* Another process serves from now on; who has a connection here loses nothing. */
+/* Another process serves from now on; open connections lose no request. */
 static void
 a_loop_that_drains_serves_each_open_connection_once_more(void **state)
 {
@@ -1751,19 +1812,19 @@ a_loop_that_drains_serves_each_open_connection_once_more(void **state)
         close(late);
         usleep(10000);
     }
-    assert_true(i < 100); /* nobody new is let in */
+    assert_true(i < 100); /* no new connection is accepted */
     http_send(idle, text, strlen(text));
     http_send(half, text + 10, strlen(text) - 10);
     gate_set(true);
     for (i = 0; i < 3; i++) {
         int fd = i == 0 ? idle : i == 1 ? half : busy;
 
-        assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0); /* and closed */
+        assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0); /* then closed */
         assert_true(starts_with(reply, "HTTP/1.1 200 "));
         assert_non_null(strstr(reply, "\r\nConnection: close\r\n"));
         close(fd);
     }
-    assert_int_equal(pthread_join(peer.thread, NULL), 0); /* by itself: nobody is left */
+    assert_int_equal(pthread_join(peer.thread, NULL), 0); /* ends when no connection is left */
     assert_int_equal(peer.result, HSM_OK);
     acme_http_loop_free(peer.loop);
 }
@@ -1777,7 +1838,7 @@ a_loop_that_drains_does_not_wait_for_who_says_nothing(void **state)
     http_peer_start(&peer, 1, handler, NULL);
     fd = http_connect_unix(&peer);
     acme_http_loop_drain(peer.loop);
-    assert_true(http_is_closed(fd, 2 * SOON_MS)); /* and not after 30 s */
+    assert_true(http_is_closed(fd, 2 * SOON_MS)); /* not only after 30 s */
     assert_int_equal(pthread_join(peer.thread, NULL), 0);
     acme_http_loop_free(peer.loop);
     close(fd);
@@ -1841,7 +1902,7 @@ count_tick(void *context)
 
     (*count)++;
     if (*count == 2)
-        (void)kill(getpid(), SIGINT); /* else the test does not end */
+        (void)kill(getpid(), SIGINT); /* so that the test ends */
 }
 
 static void
@@ -1866,7 +1927,7 @@ count_and_wait(void *context)
     gate_pass();
 }
 
-/* A tick may wait for a token, and so does who is in it when the loop stops. */
+/* A tick may block on a token. Stopping the loop waits for it. */
 static void
 a_tick_that_waits_holds_up_nobody_and_is_not_called_again(void **state)
 {
@@ -1883,12 +1944,12 @@ a_tick_that_waits_holds_up_nobody_and_is_not_called_again(void **state)
     http_send(fd, "GET / HTTP/1.1\r\n" HOST "\r\n", strlen("GET / HTTP/1.1\r\n" HOST "\r\n"));
     assert_true(http_receive(fd, reply, sizeof(reply), "}", 1, SOON_MS) > 0);
     assert_true(starts_with(reply, "HTTP/1.1 200 "));
-    usleep(1200000); /* another would be due */
+    usleep(1200000); /* the next one would be due */
     assert_int_equal(atomic_load(&count), 1);
     acme_http_loop_stop(peer.loop);
     assert_true(http_is_closed(fd, SOON_MS));
     close(fd);
-    assert_int_equal(gate.passed, 0); /* it still waits, and the loop for it */
+    assert_int_equal(gate.passed, 0); /* it still blocks, and the loop waits for it */
     gate_set(true);
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
     assert_int_equal(gate.passed, 1);
@@ -1953,6 +2014,7 @@ main(void)
         WITH_SERVER(old_tls_and_plain_text_are_refused),
         cmocka_unit_test(accepted_connections_do_not_wait_for_acknowledgements),
         cmocka_unit_test(a_session_is_resumed_by_another_that_shares_the_socket),
+        cmocka_unit_test(a_session_is_resumed_with_the_last_but_one_ticket_keys_at_most),
         cmocka_unit_test(one_that_is_full_leaves_connections_to_the_others),
         cmocka_unit_test(the_file_of_a_shared_unix_socket_goes_with_the_listener),
         cmocka_unit_test(the_handler_learns_who_showed_a_certificate),

@@ -115,7 +115,7 @@ a_file_that_others_may_have_made_or_read_is_not_our_own(void **state)
     assert_int_equal(chmod(path_of("own"), 0602), 0);
     assert_int_equal(hsm_secret_read_own(path_of("own"), &secret), HSM_ERR_DENIED);
     assert_int_equal(chmod(path_of("own"), 0600), 0);
-    if (geteuid() == 0) { /* else nobody can be given it */
+    if (geteuid() == 0) { /* only root can change the owner */
         assert_int_equal(chown(path_of("own"), 65534, (gid_t)-1), 0);
         assert_int_equal(hsm_secret_read_own(path_of("own"), &secret), HSM_ERR_DENIED);
         assert_int_equal(chown(path_of("own"), 0, (gid_t)-1), 0);
@@ -177,7 +177,7 @@ a_pipe_gives_one_secret_a_line(void **state)
     assert_int_equal(hsm_secret_from(source, "", &secret), HSM_OK);
     assert_secret(secret, "second");
     secret = NULL;
-    assert_int_equal(hsm_secret_read_fd(ends[0], &secret), HSM_ERR_MALFORMED); /* at its end */
+    assert_int_equal(hsm_secret_read_fd(ends[0], &secret), HSM_ERR_MALFORMED); /* end of file */
     close(ends[0]);
     assert_int_equal(hsm_secret_read_fd(ends[0], &secret), HSM_ERR_IO);
     assert_null(secret);
@@ -221,7 +221,7 @@ bad_sources_are_refused(void **state)
         {"credential:absent", HSM_ERR_NOT_FOUND},
         {"file:/absent", HSM_ERR_NOT_FOUND},
         {"", HSM_ERR_USAGE},
-        {"1234", HSM_ERR_USAGE}, /* somebody typed the PIN itself */
+        {"1234", HSM_ERR_USAGE}, /* the PIN itself instead of a source */
     };
     struct hsm_secret *secret = NULL;
 
@@ -234,7 +234,7 @@ bad_sources_are_refused(void **state)
     assert_null(secret);
 }
 
-/* What the terminal shows goes to `shown`, up to size - 1 characters. */
+/* `shown` receives what the terminal displays, up to size - 1 characters. */
 static void
 answer_on_terminal(int terminal, const char *answer, char *shown, size_t size)
 {
@@ -249,12 +249,13 @@ answer_on_terminal(int terminal, const char *answer, char *shown, size_t size)
         usleep(1000);
     }
     assert_int_equal(write(terminal, answer, strlen(answer)), strlen(answer));
-    while ((n = read(terminal, shown + used, size - 1 - used)) > 0) /* EIO when the child is gone */
+    while ((n = read(terminal, shown + used, size - 1 - used)) > 0) /* EIO after the child's end */
         used += (size_t)n;
     shown[used] = '\0';
 }
 
-/* Exit status of a child that asks for a secret on a terminal of its own and expects it. */
+/* Exit status of a child that prompts for a secret on its own terminal and compares it with
+ * `expected`. */
 static int
 status_of_prompt(const char *answer, const char *expected, char *shown, size_t size)
 {
@@ -329,6 +330,26 @@ a_secret_is_written_once_for_its_owner_alone(void **state)
     hsm_secret_free(secret);
 }
 
+/* The old block of what grows is wiped before it is freed; see acme/test_http_remains.c for both.
+ */
+static void
+a_block_grows_with_its_octets(void **state)
+{
+    char *block = hsm_wipe_realloc(NULL, 4);
+    char *same;
+
+    (void)state;
+    assert_non_null(block);
+    memcpy(block, "pin", 4);
+    same = hsm_wipe_realloc(block, 2);
+    assert_ptr_equal(same, block);
+    block = hsm_wipe_realloc(block, 100000);
+    assert_non_null(block);
+    assert_string_equal(block, "pin");
+    hsm_wipe_free(block);
+    hsm_wipe_free(NULL);
+}
+
 static int
 make_directory(void **state)
 {
@@ -344,7 +365,7 @@ remove_directory(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         unlink(path_of(names[i]));
-    return rmdir(directory); /* fails when a temporary file was left */
+    return rmdir(directory); /* fails if a temporary file is left */
 }
 
 int
@@ -362,6 +383,7 @@ main(void)
         cmocka_unit_test(a_prompt_asks_and_does_not_echo),
         cmocka_unit_test(random_secrets_are_hex_and_differ),
         cmocka_unit_test(a_secret_is_written_once_for_its_owner_alone),
+        cmocka_unit_test(a_block_grows_with_its_octets),
     };
 
     return cmocka_run_group_tests(tests, make_directory, remove_directory);

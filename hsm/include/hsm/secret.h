@@ -70,4 +70,12 @@ HSM_MUST_CHECK enum hsm_status hsm_secret_write(const struct hsm_secret *secret,
 void hsm_secret_free(struct hsm_secret *secret);
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 
+/* ---- for libraries that keep copies of secrets in memory from malloc() ---- */
+
+/** free() that wipes the whole block first. NULL is fine. */
+void hsm_wipe_free(void *octets);
+
+/** realloc() that leaves no copy behind: the old block is wiped when a larger one replaces it. */
+void *hsm_wipe_realloc(void *octets, size_t size);
+
 #endif
