@@ -261,6 +261,7 @@ acme_authority_refresh(struct acme_authority *authority)
          * again */
         (void)!acme_authority_document_refresh(authority, (enum authority_document)i);
     (void)!acme_authority_accounts_expire(authority);
+    (void)!acme_authority_tokens_expire(authority);
     acme_authority_observe(authority);
 }
 

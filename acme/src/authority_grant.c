@@ -23,6 +23,8 @@
 #define FINGERPRINT_OCTETS 32
 #define TKVALUE_MAX        1024 /* characters: one SPC needs far less */
 #define JTI_LEN            36 /* characters of a UUID (RFC 9562) */
+#define DAY_S              86400
+#define EXPIRED_BATCH      10000 /* rows deleted at once: other threads write in between */
 
 /** The "atc" object of RFC 9447 section 4, as requested. Texts are borrowed from the request. */
 struct wish {
@@ -237,6 +239,18 @@ give_back(struct acme_authority *authority, const char *account_id)
 
     /* logged where it was noticed; the account has one token less this hour */
     (void)!acme_limit_give_back(authority->config.store, &limit, account_id);
+}
+
+enum hsm_status
+acme_authority_tokens_expire(struct acme_authority *authority)
+{
+    int64_t since =
+        (int64_t)acme_authority_now(authority) - (int64_t)ACME_AUTHORITY_TOKEN_DAYS * DAY_S;
+
+    return acme_store_run(authority->config.store, NULL,
+                          "DELETE FROM spc_token WHERE jti IN (SELECT jti FROM spc_token WHERE"
+                          " expires <= ? LIMIT ?)",
+                          "ii", since, (int64_t)EXPIRED_BATCH);
 }
 
 /* No token outlives the certificate that verifies it. */

@@ -240,6 +240,9 @@ bool acme_authority_policy_is_stale(struct authority_policy *policy, struct acme
 void acme_authority_grant(struct acme_authority *authority, const struct acme_http_request *request,
                           const char *account_id, struct acme_http_response *response);
 
+/** Forget tokens that ended long ago. A jti is random: it is not used again. */
+HSM_MUST_CHECK enum hsm_status acme_authority_tokens_expire(struct acme_authority *authority);
+
 /* authority_ca.c */
 
 /* certs_path_policy.ca_keys for paths to these roots: a root was judged when it was added to the

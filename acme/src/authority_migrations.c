@@ -130,5 +130,10 @@ const char *const acme_authority_migrations[] = {
     "DROP INDEX spc_token_account;" /* limits use rate; spc_token records the tokens of each account
                                      */
     ACME_EVENTS_INDEX_MIGRATION,
+
+    /* Attempts to log in are counted in rate, and tokens are forgotten some time after their end.
+     */
+    "DROP TABLE login_failure;"
+    "CREATE INDEX spc_token_expires ON spc_token(expires);",
     NULL,
 };

@@ -25,10 +25,9 @@
 #include <certs/crl.h>
 #include <hsm/process.h>
 
+#include "authority_group.h"
 #include "data.h"
-#include "pa_fixture.h"
 #include "peer.h"
-#include "postgres.h"
 #include "softhsm.h"
 
 #define PASSWORD       "correct horse"
@@ -38,13 +37,10 @@
 #define CRL_LIFETIME   43200
 #define TKVALUE_1234   "MAigBhYEMTIzNA" /* the TNAuthList of SPC 1234 */
 
-static struct pa_fixture pa;
-static struct acme_store *store;
-static struct acme_authority *authority;
-static EVP_PKEY *account_key; /* of an ACME account: what fingerprints are of */
+static EVP_PKEY *account_key; /* of an ACME account; tokens carry its fingerprint */
 static char fingerprint[ACME_FINGERPRINT_LEN + 1];
 static atomic_long clock_offset_s; /* the STI-PA's clock is ahead by this */
-static atomic_long clock_stands_s; /* it stands still at this, so ahead of it; 0: it goes */
+static atomic_long clock_stands_s; /* offset at which the clock stands still; 0: it runs */
 
 static time_t
 pa_clock(void)
@@ -54,56 +50,14 @@ pa_clock(void)
     return (stands != 0 ? stands : time(NULL)) + atomic_load(&clock_offset_s);
 }
 
-/* The port, and with it the base URL, is known only after the server listens. */
-static void
-forward(void *context, const struct acme_http_request *request, struct acme_http_response *response)
-{
-    struct acme_http_handler handler = acme_authority_handler(authority);
-
-    (void)context;
-    handler.handle(handler.context, request, response);
-}
-
-static struct acme_authority_config
-config_of_fixture(void)
-{
-    return (struct acme_authority_config){
-        .base_url = pa.base_url,
-        .store = store,
-        .signer_key = pa.signer_key,
-        .signer_chain = pa.signer_chain,
-        .crl_key = pa.crl_key,
-        .crl_chain = pa.crl_chain,
-        .token_lifetime_s = TOKEN_LIFETIME,
-        .session_lifetime_s = SESSION,
-        .list_lifetime_s = LIST_LIFETIME,
-        .crl_lifetime_s = CRL_LIFETIME,
-        .now = pa_clock,
-    };
-}
-
+/* The port, and thus the base URL, is known only once the server listens. */
 static enum hsm_status
 add_account(const char *id, const char *user, const char *const *spcs, bool ca)
 {
-    struct hsm_secret *password = NULL;
-    enum hsm_status st;
-
-    assert_int_equal(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), HSM_OK);
-    st = acme_authority_account_add(store, id, user, password, spcs, ca);
-    hsm_secret_free(password);
-    return st;
+    return authority_group_account(id, user, PASSWORD, spcs, ca);
 }
 
-static const char *
-store_path(void)
-{
-    static char path[4200];
-
-    snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
-    return path;
-}
-
-/* What the token does, in the words of test-hsm/hsm/shim.c. */
+/* Set the faults of the token, in the syntax of test-hsm/hsm/shim.c. */
 static void
 token_answers(const char *faults)
 {
@@ -120,10 +74,8 @@ start(void **state)
     assert_int_equal(setenv("STI_TEST_MODULE", SHIM_MODULE, 1), 0);
     assert_int_equal(setenv("STI_TEST_TIMEOUT_MS", "1500", 1), 0);
     token_answers("");
-    pa_fixture_start(&pa, (struct acme_http_handler){.handle = forward});
-    assert_int_equal(
-        acme_store_open(postgres_or_file(store_path()), acme_authority_migrations, &store), HSM_OK);
-    config = config_of_fixture();
+    authority_group_open();
+    config = authority_group_config(pa_clock);
     assert_int_equal(acme_authority_new(&config, &authority), HSM_OK);
     assert_int_equal(add_account("1234", "sp-1234", (const char *[]){"1234", "709J", NULL}, false),
                      HSM_OK);
@@ -137,12 +89,8 @@ start(void **state)
 static int
 stop(void **state)
 {
-    (void)state;
     EVP_PKEY_free(account_key);
-    acme_authority_free(authority);
-    acme_store_close(store);
-    pa_fixture_stop(&pa);
-    return 0;
+    return authority_group_stop(state);
 }
 
 static int
@@ -179,7 +127,7 @@ exchange(const char *method, const char *path, const char *authorization, const 
     return reply->status;
 }
 
-/* POST JSON; *answer (may be NULL) receives what came back, to be decref'd. */
+/* POST JSON; *answer (may be NULL) receives the body, to be decref'd. */
 static int
 post(const char *path, const char *authorization, const char *body, json_t **answer)
 {
@@ -203,7 +151,7 @@ text_of(const json_t *object, const char *name)
     return text;
 }
 
-/* The access token of a good login; free() it. */
+/* The access token of a successful login; free() it. */
 static char *
 login(const char *user)
 {
@@ -306,7 +254,7 @@ ten_wrong_passwords_lock_a_user_out(void **state)
     assert_int_equal(post("/api/v1/auth/login", NULL, right, NULL), 200);
 }
 
-/* Or the hashes of passwords would keep the STI-PA from everybody else. */
+/* Otherwise hashing passwords would keep the STI-PA busy for all other users. */
 static void
 who_tries_many_users_is_refused_before_a_hash_is_made(void **state)
 {
@@ -326,7 +274,7 @@ who_tries_many_users_is_refused_before_a_hash_is_made(void **state)
     assert_int_equal(post("/api/v1/auth/login", NULL, right, NULL), 429);
     assert_int_equal(
         post("/api/v1/auth/login", NULL, "{\"userId\":\"address:unix\",\"password\":\"x\"}", NULL),
-        403); /* nobody has such a name */
+        403); /* not a valid user name */
     atomic_store(&clock_offset_s, 12 * ACME_AUTHORITY_FAILURES_S);
     assert_int_equal(post("/api/v1/auth/login", NULL, right, NULL), 200);
 }
@@ -350,7 +298,7 @@ wrong_passwords_of_a_clock_that_was_ahead_do_not_count(void **state)
     assert_int_equal(post("/api/v1/auth/login", NULL, right, NULL), 200);
 }
 
-/* Whether the octets of a file have a text in them. */
+/* Whether a file contains `text`. */
 static bool
 file_holds(const char *path, const char *text)
 {
@@ -372,10 +320,10 @@ store_holds_neither_passwords_nor_access_tokens(void **state)
     char wal[4300];
 
     (void)state;
-    snprintf(wal, sizeof(wal), "%s-wal", store_path());
-    assert_true(file_holds(store_path(), "sp-two") || file_holds(wal, "sp-two"));
-    assert_false(file_holds(store_path(), PASSWORD) || file_holds(wal, PASSWORD));
-    assert_false(file_holds(store_path(), token) || file_holds(wal, token));
+    snprintf(wal, sizeof(wal), "%s-wal", authority_group_store_path());
+    assert_true(file_holds(authority_group_store_path(), "sp-two") || file_holds(wal, "sp-two"));
+    assert_false(file_holds(authority_group_store_path(), PASSWORD) || file_holds(wal, PASSWORD));
+    assert_false(file_holds(authority_group_store_path(), token) || file_holds(wal, token));
     free(token);
 }
 
@@ -406,7 +354,8 @@ access_token_expires_and_a_refresh_token_is_good_once(void **state)
                      200);
     assert_int_equal(post("/api/v1/auth/refresh", NULL, body, NULL), 403);
     assert_int_equal(post("/api/v1/auth/refresh", NULL, "{\"refreshToken\":\"x\"}", NULL), 403);
-    /* an access token is no refresh token, nor the other way round */
+    /* An access token is not accepted as a refresh token, nor a refresh token as an access
+     * token. */
     assert_int_equal(post("/at/account/1234/token", text_of(again, "refreshToken"), wish, NULL),
                      403);
     free(body);
@@ -416,7 +365,7 @@ access_token_expires_and_a_refresh_token_is_good_once(void **state)
 
 /* ---- SPC tokens ---- */
 
-/* The token passes every check of an STI-CA that follows its x5u. */
+/* The token passes every check of an STI-CA that fetches its x5u. */
 static void
 assert_token_is_good(const char *text, const char *tkvalue, bool ca)
 {
@@ -455,7 +404,7 @@ assert_token_is_good(const char *text, const char *tkvalue, bool ca)
     acme_authority_token_free(token);
 }
 
-/* How often the jti of a token is in the store. */
+/* The number of records of the token's jti in the store. */
 static int64_t
 recorded(const char *text)
 {
@@ -529,6 +478,55 @@ token_is_granted_on_three_paths_by_three_credentials_in_two_forms(void **state)
     free(user_and_password);
 }
 
+static int64_t
+tokens_of(const char *jti)
+{
+    struct acme_rows *rows = NULL;
+    int64_t count;
+
+    assert_int_equal(
+        acme_store_query(store, &rows, "SELECT count(*) FROM spc_token WHERE jti = ?", "s", jti),
+        HSM_OK);
+    assert_true(acme_rows_next(rows));
+    count = acme_rows_int(rows, 0);
+    acme_rows_free(rows);
+    return count;
+}
+
+static void
+tokens_are_forgotten_long_after_their_end_and_events_are_not(void **state)
+{
+    static const struct {
+        const char *jti;
+        int64_t ended_s; /* before now, less ACME_AUTHORITY_TOKEN_DAYS */
+        int64_t kept;
+    } cases[] = {{"ended-just-now", -86400L * ACME_AUTHORITY_TOKEN_DAYS, 1},
+                 {"ended-lately", -60, 1},
+                 {"ended-long-ago", 60, 0}};
+    const int64_t since = (int64_t)time(NULL) - 86400L * ACME_AUTHORITY_TOKEN_DAYS;
+    struct acme_rows *rows = NULL;
+    int64_t events;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_int_equal(acme_store_run(store, NULL,
+                                        "INSERT INTO spc_token (jti, account, spc, ca, fingerprint,"
+                                        " issued, expires) VALUES (?, '1234', '1234', 0, '', 1, ?)",
+                                        "si", cases[i].jti, since - cases[i].ended_s),
+                         HSM_OK);
+    assert_int_equal(acme_store_query(store, &rows, "SELECT count(*) FROM event", ""), HSM_OK);
+    assert_true(acme_rows_next(rows));
+    events = acme_rows_int(rows, 0);
+    acme_rows_free(rows);
+    acme_authority_refresh(authority);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_int_equal(tokens_of(cases[i].jti), cases[i].kept);
+    assert_int_equal(acme_store_query(store, &rows, "SELECT count(*) FROM event", ""), HSM_OK);
+    assert_true(acme_rows_next(rows));
+    assert_true(events > 0 && acme_rows_int(rows, 0) >= events);
+    acme_rows_free(rows);
+}
+
 static void
 deployed_client_gets_what_it_expects(void **state)
 {
@@ -548,7 +546,7 @@ deployed_client_gets_what_it_expects(void **state)
     json_object_foreach(wanted, name, value)
         assert_true(json_is_string(json_object_get(answer, name)));
     assert_int_equal(acme_authority_token_parse(text_of(answer, "token"), &token, &why), HSM_OK);
-    /* the client's own fingerprint comes back, whatever it is of */
+    /* The client's fingerprint is returned unchanged, whatever it identifies. */
     assert_string_equal(
         acme_authority_token_fingerprint(token),
         text_of(json_object_get(json_object_get(request, "body"), "atc"), "fingerprint"));
@@ -559,7 +557,7 @@ deployed_client_gets_what_it_expects(void **state)
     free(access);
 }
 
-/* The payload of a compact JWS, which is not verified here. */
+/* The payload of a compact JWS; the signature is not verified. */
 static json_t *
 payload_of(const char *jws)
 {
@@ -736,7 +734,7 @@ credentials_that_are_refused(void **state)
         {"Basic", "/at/account/1234/token", 403},
         {"Basic !", "/at/account/1234/token", 403},
         {"Basic bm9jb2xvbg==", "/at/account/1234/token", 403},
-        {"Basic /zp4", "/at/account/1234/token", 403}, /* a user that is no UTF-8 */
+        {"Basic /zp4", "/at/account/1234/token", 403}, /* the user is not UTF-8 */
         {"Digest username=\"sp-1234\"", "/at/account/1234/token", 403},
         {of_another, "/at/account/1234/token", 403},
         {wrong, "/at/account/1234/token", 403},
@@ -803,7 +801,7 @@ requests_of_the_wrong_kind_are_refused(void **state)
     free(huge);
 }
 
-/* ---- what is published ---- */
+/* ---- publications ---- */
 
 static char *
 url_of(const char *path)
@@ -814,7 +812,7 @@ url_of(const char *path)
     return url;
 }
 
-/* The list, checked; acme_ca_list_free() it. NULL: refused, and the reason is printed. */
+/* The verified list; acme_ca_list_free() it. NULL: refused, and the reason is printed. */
 static struct acme_ca_list *
 fetch_list(uint64_t previous_sequence, time_t now)
 {
@@ -896,7 +894,8 @@ list_is_signed_anew_at_half_of_its_life(void **state)
     assert_int_equal(list_sequence(), sequence + 1);
 }
 
-/* Connections that are open need no signature, so that others see it as we do. */
+/* Uses an open connection, which needs no TLS signature, so the answer shows only the state of the
+ * list. */
 static int
 list_status(void)
 {
@@ -931,7 +930,7 @@ list_that_cannot_be_signed_anew_serves_until_it_ends(void **state)
     atomic_store(&clock_offset_s, LIST_LIFETIME + 60);
     assert_int_equal(list_status(), 503);
     token_answers("");
-    atomic_store(&clock_offset_s, LIST_LIFETIME + 120); /* not at each request, but soon */
+    atomic_store(&clock_offset_s, LIST_LIFETIME + 120); /* retried soon, not each time */
     assert_int_equal(list_status(), 200);
     assert_int_equal(list_sequence(), sequence + 1);
 }
@@ -939,7 +938,7 @@ list_that_cannot_be_signed_anew_serves_until_it_ends(void **state)
 static void
 token_that_could_not_be_signed_does_not_count(void **state)
 {
-    struct acme_authority_config config = config_of_fixture();
+    struct acme_authority_config config = authority_group_config(pa_clock);
     struct acme_authority *before = authority;
     char *authorization = login("sp-1234");
     char wish[512];
@@ -976,7 +975,8 @@ clock_that_was_ahead_is_made_up_for(void **state)
     assert_int_equal(list_sequence(), sequence + 1);
 }
 
-/* With its clock ahead the signer had ended, and what failed then waits for no clock. */
+/* With the clock ahead, the signer had expired. The failure from then delays no retry under the
+ * right clock. */
 static void
 signature_that_failed_when_the_clock_was_ahead_is_tried_again(void **state)
 {
@@ -1095,7 +1095,7 @@ signers_chain_stays_where_it_is(void **state)
 static void
 restart_serves_the_same_list_and_another_signer_a_new_one(void **state)
 {
-    struct acme_authority_config config = config_of_fixture();
+    struct acme_authority_config config = authority_group_config(pa_clock);
     struct acme_ca_list *before = fetch_list(0, time(NULL));
     struct acme_ca_list *after;
     struct acme_http_reply reply = {0};
@@ -1106,7 +1106,7 @@ restart_serves_the_same_list_and_another_signer_a_new_one(void **state)
     assert_int_equal(acme_authority_new(&config, &authority), HSM_OK);
     assert_int_equal(list_sequence(), acme_ca_list_sequence(before));
 
-    /* the same key under a chain without its root: that is another chain, at another URL */
+    /* The same key with a chain without its root: a different chain at a different URL. */
     acme_authority_free(authority);
     assert_int_equal(certs_chain_new((struct certs_chain **)&config.signer_chain), HSM_OK);
     assert_int_equal(certs_chain_add((struct certs_chain *)config.signer_chain,
@@ -1123,7 +1123,7 @@ restart_serves_the_same_list_and_another_signer_a_new_one(void **state)
     acme_http_reply_clear(&reply);
     acme_authority_free(authority);
     certs_chain_free((struct certs_chain *)config.signer_chain);
-    config = config_of_fixture();
+    config = authority_group_config(pa_clock);
     assert_int_equal(acme_authority_new(&config, &authority), HSM_OK);
     acme_ca_list_free(before);
     acme_ca_list_free(after);
@@ -1132,7 +1132,7 @@ restart_serves_the_same_list_and_another_signer_a_new_one(void **state)
 static void
 two_instances_on_one_store_give_one_list(void **state)
 {
-    struct acme_authority_config config = config_of_fixture();
+    struct acme_authority_config config = authority_group_config(pa_clock);
     struct acme_authority *second = NULL;
     X509 *root = pa_fixture_ca_root(&pa, "sti-ca-root-2", "Second STI-CA");
     uint64_t before = list_sequence();
@@ -1150,19 +1150,19 @@ two_instances_on_one_store_give_one_list(void **state)
 static void
 authority_refuses_a_key_beside_another_certificate(void **state)
 {
-    struct acme_authority_config config = config_of_fixture();
+    struct acme_authority_config config = authority_group_config(pa_clock);
     struct acme_authority *none = NULL;
 
     (void)state;
     config.signer_key = pa.crl_key;
     assert_int_equal(acme_authority_new(&config, &none), HSM_ERR_UNTRUSTED);
-    config = config_of_fixture();
+    config = authority_group_config(pa_clock);
     config.crl_chain = pa.signer_chain;
     assert_int_equal(acme_authority_new(&config, &none), HSM_ERR_UNTRUSTED);
-    config = config_of_fixture();
+    config = authority_group_config(pa_clock);
     config.list_lifetime_s = 0;
     assert_int_equal(acme_authority_new(&config, &none), HSM_ERR_USAGE);
-    config = config_of_fixture();
+    config = authority_group_config(pa_clock);
     config.base_url = "http://pa.example";
     assert_int_equal(acme_authority_new(&config, &none), HSM_ERR_USAGE);
     assert_null(none);
@@ -1197,7 +1197,7 @@ accounts_that_are_refused(void **state)
         if (st != rows[i].status)
             fail_msg("row %zu: %s", i, hsm_status_text(st));
     }
-    /* nothing of a refused account stays behind */
+    /* A refused account leaves nothing behind. */
     assert_int_equal(add_account("fresh", "fresh", one, false), HSM_OK);
 }
 
@@ -1221,7 +1221,7 @@ reasons_not_ready(void)
     return count;
 }
 
-/* What the store had is served no more, and what follows is not signed yet. */
+/* The stored list and CRL are no longer served, and their successors are not signed yet. */
 static void
 a_restored_store_is_ready_when_higher_numbers_are_signed(void **state)
 {
@@ -1253,6 +1253,7 @@ main(void)
                                   reset_clock),
         cmocka_unit_test_teardown(token_is_granted_on_three_paths_by_three_credentials_in_two_forms,
                                   reset_clock),
+        cmocka_unit_test(tokens_are_forgotten_long_after_their_end_and_events_are_not),
         cmocka_unit_test_teardown(deployed_client_gets_what_it_expects, reset_clock),
         cmocka_unit_test_teardown(tkvalue_comes_back_in_the_clients_own_alphabet, reset_clock),
         cmocka_unit_test_teardown(ca_is_granted_to_those_who_may, reset_clock),

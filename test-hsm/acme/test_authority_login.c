@@ -20,18 +20,14 @@
 #include <acme/provision.h>
 #include <acme/store.h>
 
-#include "pa_fixture.h"
-#include "postgres.h"
+#include "authority_group.h"
 #include "softhsm.h"
 
 #define PASSWORD "correct horse"
 #define HERE     "127.0.0.1"
 #define THERE    "127.0.0.2"
-#define HEAVY_P  "20" /* scrypt's p of a hash that takes seconds */
+#define HEAVY_P  "20" /* scrypt's p of a hash that takes seconds to compute */
 
-static struct pa_fixture pa;
-static struct acme_store *store;
-static struct acme_authority *authority;
 static time_t now_s; /* the STI-PA's clock stands still */
 static char tls_root[4200];
 
@@ -41,62 +37,17 @@ pa_clock(void)
     return now_s;
 }
 
-static void
-forward(void *context, const struct acme_http_request *request, struct acme_http_response *response)
-{
-    struct acme_http_handler handler = acme_authority_handler(authority);
-
-    (void)context;
-    handler.handle(handler.context, request, response);
-}
-
-static bool
-forward_is_slow(void *context, enum acme_http_method method, const char *path)
-{
-    struct acme_http_handler handler = acme_authority_handler(authority);
-
-    (void)context;
-    return handler.is_slow(handler.context, method, path);
-}
-
 static int
 start(void **state)
 {
     struct acme_authority_config config;
-    char path[4200];
 
     (void)state;
-    pa_fixture_start(&pa,
-                     (struct acme_http_handler){.handle = forward, .is_slow = forward_is_slow});
+    authority_group_open();
     snprintf(tls_root, sizeof(tls_root), "%s/%s", softhsm_dir(), ACME_PROVISION_TLS_ROOT_FILE);
-    snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
-    assert_int_equal(acme_store_open(postgres_or_file(path), acme_authority_migrations, &store),
-                     HSM_OK);
     now_s = time(NULL);
-    config = (struct acme_authority_config){
-        .base_url = pa.base_url,
-        .store = store,
-        .signer_key = pa.signer_key,
-        .signer_chain = pa.signer_chain,
-        .crl_key = pa.crl_key,
-        .crl_chain = pa.crl_chain,
-        .token_lifetime_s = 7200,
-        .session_lifetime_s = 600,
-        .list_lifetime_s = 86400,
-        .crl_lifetime_s = 43200,
-        .now = pa_clock,
-    };
+    config = authority_group_config(pa_clock);
     assert_int_equal(acme_authority_new(&config, &authority), HSM_OK);
-    return 0;
-}
-
-static int
-stop(void **state)
-{
-    (void)state;
-    pa_fixture_stop(&pa);
-    acme_authority_free(authority);
-    acme_store_close(store);
     return 0;
 }
 
@@ -110,13 +61,8 @@ forget_tries(void **state)
 static void
 add_account(const char *id, const char *user)
 {
-    struct hsm_secret *password = NULL;
-
-    assert_int_equal(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), HSM_OK);
-    assert_int_equal(acme_authority_account_add(store, id, user, password,
-                                                (const char *[]){"1234", NULL}, false),
-                     HSM_OK);
-    hsm_secret_free(password);
+    assert_int_equal(
+        authority_group_account(id, user, PASSWORD, (const char *[]){"1234", NULL}, false), HSM_OK);
 }
 
 /* ---- requests from an address ---- */
@@ -129,7 +75,7 @@ pass_over(void *octets, size_t size, size_t count, void *context)
     return size * count;
 }
 
-/* @return its status; 0: there was no answer */
+/* @return the status; 0: no answer */
 static int
 exchange(const char *from, const char *path, const char *body, long *retry_after)
 {
@@ -177,7 +123,7 @@ guess(const char *from, const char *user, unsigned times)
         assert_int_equal(login(from, user, "guess"), 403);
 }
 
-/* @param in_s  the time of that limit */
+/* @param in_s  the period of that limit */
 static void
 use_up(const char *limit, const char *whom, unsigned in_s)
 {
@@ -192,14 +138,14 @@ use_up(const char *limit, const char *whom, unsigned in_s)
         HSM_OK);
 }
 
-/* As if strangers had tried to log in as it, so often that no more of them may. */
+/* Exhaust the limit of login attempts for `user` by strangers. */
 static void
 let_strangers_try(const char *user)
 {
     use_up("login-of", user, 3600);
 }
 
-/* @param sql  with one text to be bound */
+/* @param sql  has one text parameter */
 static int64_t
 number(const char *sql, const char *text)
 {
@@ -213,14 +159,14 @@ number(const char *sql, const char *text)
     return count;
 }
 
-/* How many have begun to be looked at. */
+/* The number of addresses with a counted attempt. */
 static int64_t
 counted(const char *pattern)
 {
     return number("SELECT count(*) FROM rate WHERE subject LIKE ?", pattern);
 }
 
-/* ---- who is shut out, and where ---- */
+/* ---- who is locked out, and where ---- */
 
 static void
 wrong_passwords_from_one_address_shut_nobody_out_who_is_elsewhere(void **state)
@@ -231,7 +177,7 @@ wrong_passwords_from_one_address_shut_nobody_out_who_is_elsewhere(void **state)
     assert_int_equal(login(HERE, "sp-far", PASSWORD), 429);
     assert_int_equal(login(THERE, "sp-far", PASSWORD), 200);
     assert_int_equal(login(HERE, "sp-far", PASSWORD), 429);
-    now_s += ACME_AUTHORITY_FAILURES_S / ACME_AUTHORITY_FAILURES_MAX; /* one more */
+    now_s += ACME_AUTHORITY_FAILURES_S / ACME_AUTHORITY_FAILURES_MAX; /* room for one more */
     assert_int_equal(login(HERE, "sp-far", PASSWORD), 200);
 }
 
@@ -257,7 +203,7 @@ user_that_strangers_try_logs_in_where_it_has_logged_in_before(void **state)
     now_s += (time_t)ACME_AUTHORITY_HOME_DAYS * 86400 + 1;
     acme_authority_refresh(authority);
     let_strangers_try("sp-home");
-    assert_int_equal(login(HERE, "sp-home", PASSWORD), 429); /* it was long ago */
+    assert_int_equal(login(HERE, "sp-home", PASSWORD), 429); /* no longer known */
 }
 
 static void
@@ -295,8 +241,8 @@ log_in_meanwhile(void *context)
     return NULL;
 }
 
-/* Its password gets another salt and hash while a login waits for its turn; it is the same, so that
- * a login which has begun too late is admitted. */
+/* The password gets another salt and hash while a login waits for its turn. The password itself
+ * stays the same, so a login that starts too late succeeds. */
 static int
 login_around_a_change(void)
 {
@@ -357,7 +303,7 @@ changed_password_ends_sessions_and_homes(void **state)
     hsm_secret_free(password);
     assert_int_equal(number(SESSIONS, "stolen"), 0);
     let_strangers_try("sp-stolen");
-    assert_int_equal(login(THERE, "sp-stolen", PASSWORD), 429); /* it is a stranger there */
+    assert_int_equal(login(THERE, "sp-stolen", PASSWORD), 429); /* not a known address any more */
 }
 
 static int
@@ -393,7 +339,7 @@ refresh_token_is_spent_by_those_only_who_get_a_session(void **state)
 struct guesser {
     pthread_t thread;
     char from[32], user[32];
-    bool again; /* when there was no room */
+    bool again; /* retry after 503 */
     int status;
     long retry_after;
 };
@@ -461,7 +407,8 @@ pause_ms(long ms)
     nanosleep(&pause, NULL);
 }
 
-/* Passwords that take seconds, as many as are looked at together, at addresses below `net`. */
+/* Start logins at addresses below `net` whose hashes take seconds, as many as may be computed at
+ * once. */
 static void
 begin_heavy(struct guesser heavy[ACME_AUTHORITY_HASHES_MAX], const char *id, const char *net)
 {
@@ -485,7 +432,8 @@ begin_heavy(struct guesser heavy[ACME_AUTHORITY_HASHES_MAX], const char *id, con
     assert_int_equal(counted(pattern), ACME_AUTHORITY_HASHES_MAX);
 }
 
-/* Two that take seconds, then many: what was there before a password was looked at is told now. */
+/* Two hashes take seconds, and many logins wait. The CRL, which needs no hash, is served at
+ * once. */
 static void
 crl_is_served_while_passwords_from_many_addresses_are_looked_at(void **state)
 {
@@ -515,7 +463,7 @@ crl_is_served_while_passwords_from_many_addresses_are_looked_at(void **state)
     assert_int_equal(counted("login-at 127.0.2.%"), refused); /* the others were not counted */
 }
 
-/* More of them than may wait; if they did, the last one would find no room. */
+/* More requests than may wait; if these waited, the last one would find no place. */
 static void
 those_who_are_shut_out_take_nobodys_place_in_the_queue(void **state)
 {
@@ -562,5 +510,5 @@ main(void)
                                forget_tries),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start, authority_group_stop);
 }

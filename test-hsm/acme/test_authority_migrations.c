@@ -17,8 +17,8 @@
 
 #define MIGRATIONS_MAX 32
 
-/* A store of version n with an account and, when it can have one, a revocation, opened by this
- * program. */
+/* Make a store of version n with an account and, if that version has the table, a revocation; then
+ * open it with this program. */
 static void
 take_further(size_t version, const char *const *former)
 {
@@ -70,6 +70,9 @@ take_further(size_t version, const char *const *former)
     for (size_t i = 1; i < 4; i++)
         assert_int_equal(acme_rows_int(rows, i), 0);
     acme_rows_free(rows);
+    /* version 9 drops this table: it has no row, and can be made again */
+    assert_int_equal(acme_store_run(old, NULL, "CREATE TABLE login_failure (at INTEGER)", ""),
+                     HSM_OK);
     acme_store_close(old);
 }
 
@@ -86,7 +89,7 @@ a_store_of_every_former_version_is_taken_further(void **state)
     }
 }
 
-/* SQLite's plan, which does not hang on how full a table is. */
+/* SQLite's plan, which does not depend on the size of a table. */
 static void
 assert_searched(struct acme_store *store, const char *statement)
 {
@@ -113,6 +116,7 @@ what_is_asked_for_all_the_time_is_found_by_an_index(void **state)
         {acme_authority_migrations, "SELECT subject FROM rate WHERE used_until <= 1"},
         {acme_authority_migrations, "SELECT * FROM session WHERE refresh_until <= 1"},
         {acme_authority_migrations, "SELECT * FROM login_address WHERE at <= 1"},
+        {acme_authority_migrations, "SELECT jti FROM spc_token WHERE expires <= 1"},
         {acme_authority_migrations,
          "SELECT * FROM revocation WHERE dropped IS NULL AND outlived <= 1"},
         {acme_authority_migrations,

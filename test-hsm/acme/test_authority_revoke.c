@@ -1,5 +1,5 @@
 /* test_authority_revoke.c - mirrors acme/src/authority_revoke.c and the files of
- * authority_revoke_internal.h: who may put what on the CRL. */
+ * authority_revoke_internal.h: which accounts may put which certificates on the CRL. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <setjmp.h>
@@ -30,20 +30,17 @@
 #include <hsm/time.h>
 
 #include "../certs/peer_cert.h"
-#include "pa_fixture.h"
-#include "postgres.h"
+#include "authority_group.h"
 #include "softhsm.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define PASSWORD     "correct horse"
 #define DAY          86400 /* seconds */
 
-static struct pa_fixture pa;
-static struct acme_store *store;
-static struct acme_authority *authority;
 static atomic_long clock_offset_s; /* the STI-PA's clock is ahead by this */
 
-/* An STI-CA: its root, the issuing CA below it, and what that issues. */
+/* An STI-CA: its root, the issuing CA below it, and the key of the service provider's
+ * certificates. */
 struct sti_ca {
     struct hsm_key *root_key, *issuing_key, *sp_key;
     struct certs_chain *root, *chain; /* chain: the issuing CA, its root */
@@ -174,7 +171,7 @@ basic(const char *user, const char *password)
     return header;
 }
 
-/* The status of the answer; *message (may be NULL) receives its "message": free() it. */
+/* Returns the status; *message (may be NULL) receives the answer's "message": free() it. */
 static int
 post(const char *authorization, const char *content_type, const char *body, char **message)
 {
@@ -208,7 +205,8 @@ post(const char *authorization, const char *content_type, const char *body, char
     return status;
 }
 
-/* {"issuer","serial","reason","requester"} of a certificate, as others write it; decref it. */
+/* {"issuer","serial","reason","requester"} of a certificate in the form that others write; decref
+ * it. */
 static json_t *
 plea_of(const struct certs_chain *chain, int reason)
 {
@@ -227,8 +225,8 @@ plea_of(const struct certs_chain *chain, int reason)
     return plea;
 }
 
-/* "Bearer KEY" of a user's account, made when it is asked for first: a password would be hashed
- * each time. */
+/* "Bearer KEY" for a user's account. The key is made on first use, because a password would be
+ * hashed for each request. */
 static char *
 api_key(const char *user)
 {
@@ -251,7 +249,7 @@ api_key(const char *user)
     return authorization;
 }
 
-/* Takes the plea over. */
+/* Takes `plea` over. */
 static int
 ask(const char *user, json_t *plea)
 {
@@ -265,7 +263,7 @@ ask(const char *user, json_t *plea)
     return status;
 }
 
-/* As an STI-CA says when its certificate ends. */
+/* Add the end of validity that an STI-CA reports. */
 static json_t *
 with_end(json_t *plea, time_t not_after)
 {
@@ -287,7 +285,7 @@ with_chain(json_t *plea, const struct certs_chain *chain)
     return plea;
 }
 
-/* The CRL that is published now; certs_crl_free() it. */
+/* The CRL published now; certs_crl_free() it. */
 static struct certs_crl *
 fetch_crl(void)
 {
@@ -333,29 +331,19 @@ count(const char *sql)
     return n;
 }
 
-/* The STI-PA ends, if it runs, and starts on the same store, with what is special of its
- * configuration. */
+/* Stop the STI-PA if it runs, and start it on the same store with the `special` settings. */
 static void
 begin_with(const struct acme_authority_config *special)
 {
-    const struct acme_authority_config config = {
-        .base_url = pa.base_url,
-        .store = store,
-        .signer_key = pa.signer_key,
-        .signer_chain = pa.signer_chain,
-        .crl_key = pa.crl_key,
-        .crl_chain = pa.crl_chain,
-        .token_lifetime_s = 3600,
-        .session_lifetime_s = 600,
-        .list_lifetime_s = DAY,
-        .crl_lifetime_s = 2 * DAY,
-        .entry_days = special->entry_days,
-        .revocations_per_hour = special->revocations_per_hour,
-        .revocations_per_account = special->revocations_per_account,
-        .revocation_automatic = special->revocation_automatic,
-        .crl_pause_ms = special->crl_pause_ms,
-        .now = pa_clock};
+    struct acme_authority_config config = authority_group_config(pa_clock);
 
+    config.token_lifetime_s = 3600;
+    config.crl_lifetime_s = 2 * DAY;
+    config.entry_days = special->entry_days;
+    config.revocations_per_hour = special->revocations_per_hour;
+    config.revocations_per_account = special->revocations_per_account;
+    config.revocation_automatic = special->revocation_automatic;
+    config.crl_pause_ms = special->crl_pause_ms;
     acme_authority_free(authority);
     must(acme_authority_new(&config, &authority), "STI-PA");
 }
@@ -406,8 +394,8 @@ the_same_request_again_changes_nothing(void **state)
     assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
     number = crl_number();
     assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
-    assert_int_equal(ask("ca-one", plea_of(chain, 4)), 200); /* the first reason stands */
-    /* upper case, and with the zeros that others write before a serial */
+    assert_int_equal(ask("ca-one", plea_of(chain, 4)), 200); /* the first reason stays */
+    /* Upper case, with the leading zeros that others write. */
     for (char *c = serial; *c != '\0'; c++)
         *c = *c >= 'a' ? (char)(*c - 'a' + 'A') : *c;
     assert_true(asprintf(&padded, "0000%s", serial) > 0);
@@ -501,7 +489,7 @@ an_operator_revokes_what_nobody_asked_for(void **state)
     assert_int_equal(acme_authority_revocation_add(store, cert, 9, time(NULL)), HSM_OK);
     assert_true(is_on_crl(chain));
     assert_int_equal(acme_authority_revocation_add(store, cert, 9, time(NULL)), HSM_ERR_EXISTS);
-    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200); /* the STI-CA may come after it */
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200); /* the STI-CA may ask as well */
     assert_int_equal(count("SELECT count(*) FROM event WHERE what = 'certificate revoked' AND"
                            " who LIKE 'operator %' AND detail = 'the operator'"),
                      1);
@@ -535,7 +523,7 @@ an_sti_ca_does_not_revoke_what_another_one_issued(void **state)
     assert_string_equal(message, "the issuer is not of this account");
     assert_int_equal(count("SELECT count(*) FROM revocation"), before);
     assert_false(is_on_crl(chain));
-    /* a chain does not help it: that is for service providers */
+    /* A chain does not help an STI-CA: chains are for service providers. */
     assert_int_equal(ask("ca-two", with_chain(plea_of(chain, 1), chain)), 403);
     free(message);
     free(authorization);
@@ -579,7 +567,7 @@ static void
 a_body_with_one_fault_is_refused(void **state)
 {
     static const struct {
-        const char *name, *value; /* JSON; NULL: the member is left out */
+        const char *name, *value; /* JSON; NULL: absent */
         int status;
     } rows[] = {
         {"issuer", NULL, 400},
@@ -590,7 +578,7 @@ a_body_with_one_fault_is_refused(void **state)
         {"issuer", "\"\"", 400},
         {"issuer", "\"****\"", 400},
         {"issuer", "\"MAM=\"", 400}, /* not a name */
-        {"issuer", "\"MAA=\"", 403}, /* a name, without a word in it */
+        {"issuer", "\"MAA=\"", 403}, /* an empty name */
         {"serial", "1", 400},
         {"serial", "\"\"", 400},
         {"serial", "\"0\"", 400},
@@ -599,7 +587,7 @@ a_body_with_one_fault_is_refused(void **state)
         {"serial", "\"-1\"", 400},
         {"serial", "\"0x12\"", 400},
         {"serial", "\"0102030405060708091011121314151617181920ff\"", 400},
-        {"serial", "\"8102030405060708091011121314151617181920\"", 400}, /* 21 with its zero */
+        {"serial", "\"8102030405060708091011121314151617181920\"", 400}, /* 21 octets with its 00 */
         {"reason", "7", 400},
         {"reason", "8", 400},
         {"reason", "11", 400},
@@ -610,7 +598,7 @@ a_body_with_one_fault_is_refused(void **state)
         {"requester", "\"a\\nb\"", 400},
         {"requester", "\"\\u007f\"", 400},
         {"requester", "\"\\u009b2K\"", 400}, /* CSI: erase the line */
-        {"requester", "\"\\u202etset\"", 400}, /* right to left */
+        {"requester", "\"\\u202etset\"", 400}, /* right-to-left override */
         {"requester", "\"\\u2028\"", 400},
         {"requester", "7", 400},
         {"chain", "7", 400},
@@ -618,8 +606,8 @@ a_body_with_one_fault_is_refused(void **state)
         {"notAfter", "\"\"", 400},
         {"notAfter", "\"2026-01-15\"", 400},
         {"notAfter", "\"1969-12-31T23:59:59Z\"", 400},
-        {"notAfter", "\"2001-01-15T12:00:00Z\"", 400}, /* over */
-        {"notAfter", "\"9999-12-31T23:59:59Z\"", 400}, /* no entry stays for ever */
+        {"notAfter", "\"2001-01-15T12:00:00Z\"", 400}, /* past */
+        {"notAfter", "\"9999-12-31T23:59:59Z\"", 400}, /* no entry stays forever */
     };
     struct certs_chain *chain = enrol(&one, "1234");
     int64_t before = count("SELECT count(*) FROM revocation");
@@ -714,12 +702,12 @@ a_service_provider_asks_and_an_operator_decides(void **state)
 
     (void)state;
     assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 202);
-    assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 202); /* the same */
+    assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 202); /* the same again */
     assert_false(is_on_crl(chain));
     assert_int_equal(crl_number(), number);
     id = last_id();
     assert_int_equal(acme_authority_revocation_decide(store, id, true, time(NULL)), HSM_OK);
-    assert_true(is_on_crl(chain)); /* with the next request for it */
+    assert_true(is_on_crl(chain)); /* when the CRL is fetched next */
     assert_int_equal(crl_number(), number + 1);
     assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 200);
     assert_int_equal(acme_authority_revocation_decide(store, id, true, time(NULL)), HSM_ERR_USAGE);
@@ -782,7 +770,7 @@ a_service_provider_asks_only_for_certificates_with_its_spc(void **state)
     (void)state;
     sti_ca_start(&rogue, "Rogue");
     untrusted = enrol(&rogue, "1234");
-    /* without proof, with that of another certificate, of another SPC, of a root not trusted */
+    /* No proof, proof for another certificate, for another SPC, under an untrusted root. */
     assert_int_equal(ask("sp", plea_of(own, 1)), 400);
     assert_int_equal(ask("sp", with_chain(plea_of(foreign, 1), own)), 400);
     assert_int_equal(ask("sp", with_chain(plea_of(foreign, 1), foreign)), 403);
@@ -790,7 +778,7 @@ a_service_provider_asks_only_for_certificates_with_its_spc(void **state)
     plea = plea_of(own, 1);
     json_object_set_new(plea, "chain", json_string("no PEM"));
     assert_int_equal(ask("sp", plea), 400);
-    /* the issuing CA is no end entity */
+    /* The issuing CA is not an end entity. */
     assert_int_equal(ask("sp", with_chain(plea_of(one.chain, 1), one.chain)), 403);
     assert_int_equal(count("SELECT count(*) FROM revocation"), before);
     certs_chain_free(untrusted);
@@ -804,7 +792,7 @@ what_is_decided_without_an_operator_is_configured(void **state)
 {
     static const struct {
         const char *rule;
-        int ca, sp, sp_compromised; /* statuses */
+        int ca, sp, sp_compromised; /* expected statuses */
     } rows[] = {
         {NULL, 200, 202, 202},
         {"none", 202, 202, 202},
@@ -852,7 +840,7 @@ what_is_decided_without_an_operator_is_configured(void **state)
     }
 }
 
-/* A rule is less than what an operator has decided. */
+/* A decision of an operator takes precedence over a rule. */
 static void
 no_rule_grants_a_service_provider_what_an_operator_refused(void **state)
 {
@@ -899,7 +887,7 @@ an_event_names_the_certificate(void **state)
     certs_chain_free(chain);
 }
 
-/* The plea with its issuer in other words: upper case, and another kind of string. */
+/* Encode the issuer differently: in upper case, and as another string type. */
 static json_t *
 with_other_encoding(json_t *plea, const char *organization)
 {
@@ -922,7 +910,7 @@ with_other_encoding(json_t *plea, const char *organization)
     return plea;
 }
 
-/* RFC 5280 section 7.1: as those compare who look it up in the CRL. */
+/* RFC 5280 section 7.1: names are compared as by those who look up the CRL. */
 static void
 an_issuer_is_the_same_in_every_encoding(void **state)
 {
@@ -940,7 +928,7 @@ an_issuer_is_the_same_in_every_encoding(void **state)
     certs_chain_free(chain);
 }
 
-/* Nor is it another request where the STI-CA has no account that would say how it is written. */
+/* This holds also where the STI-CA has no account that fixes the encoding. */
 static void
 a_certificate_is_asked_for_once_in_every_encoding(void **state)
 {
@@ -1073,8 +1061,8 @@ an_sti_ca_that_is_trusted_no_more_revokes_nothing(void **state)
     must(acme_authority_ca_remove(store, hex, "ceased"), "remove");
     assert_int_equal(ask("ca-two", plea_of(chain, 1)), 403);
     assert_false(is_on_crl(chain));
-    assert_true(is_on_crl(entered)); /* what is revoked stays so */
-    /* the governance authority's own word is another thing */
+    assert_true(is_on_crl(entered)); /* revoked certificates stay revoked */
+    /* A revocation by the governance authority does not depend on accounts. */
     assert_int_equal(acme_authority_revocation_add(store, certs_chain_get(chain, 0), 1, time(NULL)),
                      HSM_OK);
     must(acme_authority_ca_add(store, root), "root");
@@ -1083,7 +1071,7 @@ an_sti_ca_that_is_trusted_no_more_revokes_nothing(void **state)
     certs_chain_free(chain);
 }
 
-/* A second issuing CA of the same root. */
+/* A second issuing CA under the same root. */
 static void
 an_account_grows_with_the_next_issuing_certificate(void **state)
 {
@@ -1105,7 +1093,7 @@ an_account_grows_with_the_next_issuing_certificate(void **state)
                      HSM_ERR_NOT_FOUND);
     assert_int_equal(acme_authority_ca_account_extend(store, "ca1", sp), HSM_ERR_UNTRUSTED);
     assert_int_equal(ask("ca-one", plea_of(sp, 1)), 403);
-    for (int i = 0; i < 2; i++) /* again does no harm */
+    for (int i = 0; i < 2; i++) /* repeating it is harmless */
         assert_int_equal(acme_authority_ca_account_extend(store, "ca1", next.chain), HSM_OK);
     assert_int_equal(ask("ca-one", plea_of(sp, 1)), 200);
     assert_int_equal(ask("ca-two", plea_of(sp, 1)), 403);
@@ -1138,7 +1126,7 @@ the_crl_is_signed_anew_each_day_with_the_same_entries(void **state)
     certs_chain_free(chain);
 }
 
-/* What was accepted and not published before a crash is published after it. */
+/* A revocation accepted but not published before a crash is published after it. */
 static void
 a_restart_publishes_what_was_decided(void **state)
 {
@@ -1156,7 +1144,7 @@ a_restart_publishes_what_was_decided(void **state)
     certs_chain_free(chain);
 }
 
-/* The CRL as it is signed so much later. */
+/* Sign a new CRL at that offset of the clock. */
 static void
 sign_crl_at(int offset_s)
 {
@@ -1167,7 +1155,7 @@ sign_crl_at(int offset_s)
     assert_int_equal(crl_number(), number + 1);
 }
 
-/* RFC 5280 section 3.3; CRLs live for two days here. */
+/* RFC 5280 section 3.3; here CRLs are valid for two days. */
 static void
 an_entry_leaves_the_crl_after_its_certificate_has_ended(void **state)
 {
@@ -1180,8 +1168,8 @@ an_entry_leaves_the_crl_after_its_certificate_has_ended(void **state)
     assert_int_equal(ask("ca-one", with_end(plea_of(ended, 1), time(NULL) + 3600)), 200);
     assert_int_equal(ask("ca-one", with_end(plea_of(good, 1), time(NULL) + 5 * DAY)), 200);
     assert_int_equal(ask("ca-one", plea_of(unknown, 1)), 200);
-    for (int day = 1; day <= 2;
-         day++) { /* the first that is later than it, and one while that lasts */
+    /* The first CRL after the end of the certificate, and another while the first is valid. */
+    for (int day = 1; day <= 2; day++) {
         sign_crl_at(day * DAY);
         assert_true(is_on_crl(ended));
     }
@@ -1191,7 +1179,7 @@ an_entry_leaves_the_crl_after_its_certificate_has_ended(void **state)
     assert_true(is_on_crl(unknown));
     assert_int_equal(count("SELECT count(*) FROM revocation WHERE dropped IS NOT NULL"),
                      before + 1);
-    /* asked for again, and not said to have ended */
+    /* requested again, without an end of validity */
     assert_int_equal(ask("ca-one", plea_of(ended, 4)), 200);
     assert_true(is_on_crl(ended));
     sign_crl_at(0);
@@ -1201,7 +1189,7 @@ an_entry_leaves_the_crl_after_its_certificate_has_ended(void **state)
     certs_chain_free(ended);
 }
 
-/* A CRL that only begins after the certificate's end counts from then on, whenever that is. */
+/* Only CRLs that begin after the certificate's end count, however late they begin. */
 static void
 an_entry_is_on_a_crl_that_is_later_than_its_certificate_however_late(void **state)
 {
@@ -1231,7 +1219,7 @@ an_entry_whose_end_nobody_knows_stays_as_long_as_configured(void **state)
     assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
     assert_int_equal(ask("ca-one", plea_of(told, 1)), 200);
     assert_int_equal(ask("ca-one", with_chain(plea_of(told, 1), told)), 200);
-    sign_crl_at(DAY); /* it is a day old, but this thisUpdate is not */
+    sign_crl_at(DAY); /* a day has passed, but thisUpdate is backdated */
     assert_true(is_on_crl(chain));
     sign_crl_at(2 * DAY);
     assert_true(is_on_crl(chain));
@@ -1239,14 +1227,15 @@ an_entry_whose_end_nobody_knows_stays_as_long_as_configured(void **state)
     assert_true(is_on_crl(chain));
     sign_crl_at(4 * DAY);
     assert_false(is_on_crl(chain));
-    assert_true(is_on_crl(told)); /* the STI-CA has shown it afterwards */
+    assert_true(is_on_crl(told)); /* its certificate was shown afterwards */
     sign_crl_at(0);
     begin_again(0);
     certs_chain_free(told);
     certs_chain_free(chain);
 }
 
-/* Who shows the certificate need not say when it ends, and is not heard on it. */
+/* When the certificate is shown, its end is read from it, and a different statement in the request
+ * is ignored. */
 static void
 when_a_certificate_ends_is_read_from_it_where_it_is_shown(void **state)
 {
@@ -1267,7 +1256,8 @@ when_a_certificate_ends_is_read_from_it_where_it_is_shown(void **state)
     }
 }
 
-/* CRLs live for two days: an entry that somebody could make end would be off the fourth. */
+/* CRLs are valid for two days: an entry whose end could be set earlier would be missing from the
+ * fourth. */
 static void
 who_may_revoke_cannot_take_it_back(void **state)
 {
@@ -1294,8 +1284,8 @@ who_may_revoke_cannot_take_it_back(void **state)
     certs_chain_free(untold);
 }
 
-/* Whoever has said first that it ends soon has not taken it from those who know better. */
-/* Nor can another trusted STI-CA, which issues under that name what ends sooner. */
+/* Another trusted STI-CA cannot end an entry either, by issuing under that name a certificate that
+ * ends earlier. */
 static void
 a_certificate_from_the_root_of_another_sti_ca_shows_nothing(void **state)
 {
@@ -1317,6 +1307,7 @@ a_certificate_from_the_root_of_another_sti_ca_shows_nothing(void **state)
     certs_chain_free(forger.chain);
 }
 
+/* An early end stated first does not override a later one from another party that may revoke. */
 static void
 a_later_end_is_heard_from_whoever_may_revoke(void **state)
 {
@@ -1338,7 +1329,7 @@ a_later_end_is_heard_from_whoever_may_revoke(void **state)
     certs_chain_free(chain);
 }
 
-/* As if there had been so many before. */
+/* Simulates a full history of earlier entries. */
 static void
 entries_that_left_the_crl_make_room(void **state)
 {
@@ -1378,7 +1369,7 @@ requests_at_once_are_all_on_the_crl(void **state)
     int64_t before = count("SELECT max(entry) FROM revocation");
 
     (void)state;
-    for (size_t i = 0; i < COUNT(racers); i++) /* pairs ask for the same */
+    for (size_t i = 0; i < COUNT(racers); i++) /* each pair requests the same revocation */
         racers[i] = (struct racer){.chain = i % 2 == 0 ? enrol(&one, "1234") : racers[i - 1].chain};
     for (size_t i = 0; i < COUNT(racers); i++)
         assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
@@ -1392,7 +1383,7 @@ requests_at_once_are_all_on_the_crl(void **state)
         certs_chain_free(racers[i].chain);
 }
 
-/* What the STI-PA does once a second, in its program. */
+/* The STI-PA's program calls this once a second. */
 static void *
 tick(void *stop)
 {
@@ -1416,8 +1407,8 @@ clock_s(void)
 
 #define MANY 200
 
-/* Nobody waits for the CRL to be signed, and nobody who asks for it has it signed for each entry.
- */
+/* A request does not wait until the CRL is signed, and requests for the CRL do not cause a
+ * signature for each entry. */
 static void
 many_revocations_take_few_crls(void **state)
 {
@@ -1447,10 +1438,10 @@ many_revocations_take_few_crls(void **state)
         body = json_dumps(plea, 0);
         assert_int_equal(post(authorization, "application/json", body, NULL), 200);
         free(body);
-        if (i % 10 == 0) /* a verifier asks meanwhile */
+        if (i % 10 == 0) /* a verifier fetches it meanwhile */
             (void)crl_number();
     }
-    do { /* "within about a second": the test runner ends what never comes */
+    do { /* "within about a second"; the test runner ends the loop otherwise */
         crl = fetch_crl();
         if (certs_crl_len(crl) < entries + MANY) {
             certs_crl_free(crl);
@@ -1458,7 +1449,7 @@ many_revocations_take_few_crls(void **state)
             nanosleep(&(struct timespec){0, 50000000}, NULL);
         }
     } while (crl == NULL);
-    /* one a second of the ticks, one a second of those who ask */
+    /* At most one CRL per second from the ticks and one per second from requests for it. */
     assert_in_range(certs_crl_number(crl) - before, 1, 2 * (clock_s() - begun + 2));
     assert_true(certs_crl_number(crl) - before < MANY / 2);
     certs_crl_free(crl);
@@ -1495,14 +1486,14 @@ an_account_has_so_many_revocations_and_another_is_not_touched(void **state)
     (void)state;
     begin_with(&(struct acme_authority_config){.revocations_per_account = (unsigned)own + 1});
     assert_int_equal(ask("ca-one", plea_of(chains[0], 1)), 200);
-    for (int i = 0; i < 2; i++) /* the event is told once */
+    for (int i = 0; i < 2; i++) /* the event is recorded once */
         assert_int_equal(ask("ca-one", plea_of(chains[1], 1)), 403);
     assert_string_equal(last_event(), "quota of revocations used up");
     assert_int_equal(count("SELECT count(*) FROM event WHERE what LIKE 'quota %'"), 1);
-    assert_int_equal(ask("ca-one", plea_of(chains[0], 1)), 200); /* that one is there */
+    assert_int_equal(ask("ca-one", plea_of(chains[0], 1)), 200); /* already revoked */
     assert_int_equal(ask("ca-two", plea_of(chains[2], 1)), 200);
     assert_false(is_on_crl(chains[1]));
-    /* the operator's word is not counted */
+    /* A revocation by the operator does not count. */
     assert_int_equal(
         acme_authority_revocation_add(store, certs_chain_get(chains[1], 0), 1, time(NULL)), HSM_OK);
     assert_true(is_on_crl(chains[1]));
@@ -1532,7 +1523,7 @@ an_account_asks_so_often_in_an_hour(void **state)
     certs_chain_free(chain);
 }
 
-/* ---- what should not have been revoked ---- */
+/* ---- revocations made in error ---- */
 
 static void
 an_operator_takes_off_what_should_never_have_been_on_the_crl(void **state)
@@ -1557,13 +1548,13 @@ an_operator_takes_off_what_should_never_have_been_on_the_crl(void **state)
     assert_false(is_on_crl(chains[0]));
     assert_true(is_on_crl(chains[1]));
     assert_false(is_on_crl(chains[2]));
-    assert_true(is_on_crl(own)); /* the operator's, though a certificate of that STI-CA */
+    assert_true(is_on_crl(own)); /* the operator's, although that STI-CA issued it */
     assert_int_equal(crl_number(), number + 1);
     assert_int_equal(acme_authority_revocations_drop(store, "ca1", first, first + 2, "stolen",
                                                      time(NULL), &dropped),
                      HSM_ERR_NOT_FOUND);
     assert_int_equal(ask("sp", with_chain(plea_of(chains[0], 1), chains[0])), 403);
-    /* the last one goes as well, and one that comes then is seen */
+    /* The last one can be dropped as well, and a revocation after that is visible. */
     assert_int_equal(acme_authority_revocations_drop(store, NULL, first + 1, first + 1, "x",
                                                      time(NULL), &dropped),
                      HSM_OK);
@@ -1604,8 +1595,7 @@ the_list_of_requests_tells_who_wants_what(void **state)
     certs_chain_free(chain);
 }
 
-/* As if others had put so many on it, which is said in SQLite's words; it is not signed with them.
- */
+/* Simulates that many entries from others, in SQLite's dialect; the CRL is not signed with them. */
 static void
 a_full_crl_is_told_and_takes_nothing(void **state)
 {
@@ -1641,7 +1631,7 @@ a_full_crl_is_told_and_takes_nothing(void **state)
     certs_chain_free(chain);
 }
 
-/* ---- STI-CAs that are not made with this software ---- */
+/* ---- STI-CAs that do not use this software ---- */
 
 #define PEER_CA                                                                                    \
     {"basicConstraints", "critical,CA:TRUE"}, {"keyUsage", "critical,keyCertSign"},                \
@@ -1662,14 +1652,14 @@ static const struct peer_ext peer_leaf_exts[] = {{"basicConstraints", "critical,
                                                  {PEER_TNAUTHLIST_1234},
                                                  {NULL, NULL}};
 
-/* Keys in memory on P-384, as of 3 of the 19 roots that are in production. */
+/* Keys in memory on P-384, as 3 of the 19 roots in production have. */
 struct peer_ca {
     EVP_PKEY *root_key, *key, *leaf_key;
     X509 *root, *ca;
-    unsigned long issued; /* how many certificates */
+    unsigned long issued; /* number of certificates */
 };
 
-/* C and O too; issuer NULL: a root. */
+/* The name includes C and O; issuer NULL: a root. */
 static X509 *
 peer_issue(struct peer_ca *peer, const char *cn, EVP_PKEY *key, const X509 *issuer,
            EVP_PKEY *issuer_key, const struct peer_ext *exts)
@@ -1695,7 +1685,7 @@ peer_issue(struct peer_ca *peer, const char *cn, EVP_PKEY *key, const X509 *issu
         cn);
     snprintf(serial, sizeof(serial), "4f%016lx", ++peer->issued);
     peer_set_serial(cert, serial, issuer_key);
-    peer_must(X509_sign(cert, issuer_key, EVP_sha384()) > 0, cn); /* as CP 1.4 wants it on P-384 */
+    peer_must(X509_sign(cert, issuer_key, EVP_sha384()) > 0, cn); /* CP 1.4, for P-384 */
     X509_NAME_free(name);
     return cert;
 }
@@ -1748,7 +1738,7 @@ peer_enrol(struct peer_ca *peer)
     return chain;
 }
 
-/* What the list trusts can be revoked, whatever the keys above it. */
+/* A certificate under a trusted root can be revoked, whatever the curve of the keys above it. */
 static void
 an_sti_ca_on_another_curve_revokes_as_others_do(void **state)
 {
@@ -1780,7 +1770,8 @@ an_sti_ca_on_another_curve_revokes_as_others_do(void **state)
     peer_ca_stop(&peer);
 }
 
-/* RFC 5280 section 4.1.2.2: it is told, and nothing is stored that no CRL could say. */
+/* RFC 5280 section 4.1.2.2: the refusal names the fault, and nothing is stored that a CRL cannot
+ * encode. */
 static void
 a_certificate_whose_serial_number_no_crl_has_is_refused(void **state)
 {
@@ -1811,7 +1802,7 @@ a_certificate_whose_serial_number_no_crl_has_is_refused(void **state)
     peer_ca_stop(&peer);
 }
 
-/* As an earlier version stored them. */
+/* Rows that an earlier version stored. */
 static void
 a_row_that_no_crl_can_have_does_not_stop_the_crl(void **state)
 {
@@ -1845,7 +1836,7 @@ a_row_that_no_crl_can_have_does_not_stop_the_crl(void **state)
     certs_chain_free(chain);
 }
 
-/* RFC 5280 section 5.3.3: an entry inherits it, which makes a CRL of many STI-CAs short. */
+/* RFC 5280 section 5.3.3: an entry inherits the issuer, which keeps a CRL of many STI-CAs short. */
 static void
 an_issuer_is_named_once_for_all_its_entries(void **state)
 {
@@ -1877,27 +1868,14 @@ an_issuer_is_named_once_for_all_its_entries(void **state)
 
 /* ---- the group ---- */
 
-/* The port, and with it the base URL, is known only after the server listens. */
-static void
-forward(void *context, const struct acme_http_request *request, struct acme_http_response *response)
-{
-    struct acme_http_handler handler = acme_authority_handler(authority);
-
-    (void)context;
-    handler.handle(handler.context, request, response);
-}
-
+/* The port, and thus the base URL, is known only once the server listens. */
 static int
 start(void **state)
 {
     const char *const spcs[] = {"1234", "709J", NULL};
-    struct hsm_secret *password = NULL;
-    char path[4300];
 
     (void)state;
-    pa_fixture_start(&pa, (struct acme_http_handler){.handle = forward});
-    snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
-    must(acme_store_open(postgres_or_file(path), acme_authority_migrations, &store), path);
+    authority_group_open();
     begin_again(0);
     sti_ca_start(&one, "One");
     sti_ca_start(&two, "Two");
@@ -1905,22 +1883,16 @@ start(void **state)
     must(acme_authority_ca_add(store, certs_chain_get(two.root, 0)), "root");
     must(add_ca_account("ca1", "ca-one", one.chain), "account");
     must(add_ca_account("ca2", "ca-two", two.chain), "account");
-    must(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), "password");
-    must(acme_authority_account_add(store, "1001", "sp", password, spcs, false), "account");
-    hsm_secret_free(password);
+    must(authority_group_account("1001", "sp", PASSWORD, spcs, false), "account");
     return 0;
 }
 
 static int
 stop(void **state)
 {
-    (void)state;
     sti_ca_stop(&two);
     sti_ca_stop(&one);
-    acme_authority_free(authority);
-    acme_store_close(store);
-    pa_fixture_stop(&pa);
-    return 0;
+    return authority_group_stop(state);
 }
 
 int

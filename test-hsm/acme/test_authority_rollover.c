@@ -23,40 +23,27 @@
 #include <certs/tnauthlist.h>
 #include <hsm/secret.h>
 
-#include "pa_fixture.h"
+#include "authority_group.h"
 #include "peer.h"
-#include "postgres.h"
 #include "softhsm.h"
 
 #define PASSWORD  "correct horse"
-#define CRL_NAME  "pa-crl" /* the common name of the CRL's signer: certificates name it */
+#define CRL_NAME  "pa-crl" /* common name of the CRL's signer, which certificates refer to */
 #define CHAIN_MAX 8 /* certificates */
 
-/** What an STI-PA signs with. */
+/* The keys and chains of an STI-PA. */
 struct generation {
     struct hsm_key *root_key, *signer_key, *crl_key;
     struct certs_chain *root, *signer_chain, *crl_chain;
 };
 
-static struct pa_fixture pa;
 static struct generation second;
 static struct certs_chain *both; /* anchors */
-static struct acme_store *store;
-static struct acme_authority *authority;
 static struct certs_tnauthlist *tnauthlist;
 static EVP_PKEY *account_key;
 static char fingerprint[ACME_FINGERPRINT_LEN + 1];
 
-static void
-forward(void *context, const struct acme_http_request *request, struct acme_http_response *response)
-{
-    struct acme_http_handler handler = acme_authority_handler(authority);
-
-    (void)context;
-    handler.handle(handler.context, request, response);
-}
-
-/* Its common name, with a label and a file of the second generation. */
+/* Certify a key with this label and common name; the file is that of the second generation. */
 static void
 certify(const char *label, const char *common_name, enum certs_profile profile,
         struct hsm_key **key, struct certs_chain **chain)
@@ -82,19 +69,12 @@ static void
 serve_with(struct hsm_key *signer_key, const struct certs_chain *signer_chain,
            struct hsm_key *crl_key, const struct certs_chain *crl_chain)
 {
-    const struct acme_authority_config config = {
-        .base_url = pa.base_url,
-        .store = store,
-        .signer_key = signer_key,
-        .signer_chain = signer_chain,
-        .crl_key = crl_key,
-        .crl_chain = crl_chain,
-        .token_lifetime_s = 7200,
-        .session_lifetime_s = 600,
-        .list_lifetime_s = 86400,
-        .crl_lifetime_s = 43200,
-    };
+    struct acme_authority_config config = authority_group_config(NULL);
 
+    config.signer_key = signer_key;
+    config.signer_chain = signer_chain;
+    config.crl_key = crl_key;
+    config.crl_chain = crl_chain;
     acme_authority_free(authority);
     authority = NULL;
     assert_int_equal(acme_authority_new(&config, &authority), HSM_OK);
@@ -103,11 +83,8 @@ serve_with(struct hsm_key *signer_key, const struct certs_chain *signer_chain,
 static int
 start(void **state)
 {
-    struct hsm_secret *password = NULL;
-    char path[4200];
-
     (void)state;
-    pa_fixture_start(&pa, (struct acme_http_handler){.handle = forward});
+    authority_group_open();
     certify("pa-root-2", "pa-root-2", CERTS_PROFILE_PA_ROOT, &second.root_key, &second.root);
     certify("pa-signer-2", "pa-signer", CERTS_PROFILE_PA_SIGNER, &second.signer_key,
             &second.signer_chain);
@@ -116,14 +93,9 @@ start(void **state)
     assert_int_equal(certs_chain_append(both, pa.root), HSM_OK);
     assert_int_equal(certs_chain_append(both, second.root), HSM_OK);
 
-    snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
-    assert_int_equal(acme_store_open(postgres_or_file(path), acme_authority_migrations, &store),
-                     HSM_OK);
-    assert_int_equal(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), HSM_OK);
-    assert_int_equal(acme_authority_account_add(store, "1234", "sp-1234", password,
-                                                (const char *[]){"1234", NULL}, false),
-                     HSM_OK);
-    hsm_secret_free(password);
+    assert_int_equal(
+        authority_group_account("1234", "sp-1234", PASSWORD, (const char *[]){"1234", NULL}, false),
+        HSM_OK);
     assert_int_equal(certs_tnauthlist_from_spc("1234", &tnauthlist), HSM_OK);
     account_key = peer_key_new("P-256");
     assert_int_equal(acme_fingerprint_format(account_key, ACME_FINGERPRINT_THUMBPRINT, fingerprint),
@@ -134,11 +106,8 @@ start(void **state)
 static int
 stop(void **state)
 {
-    (void)state;
     EVP_PKEY_free(account_key);
     certs_tnauthlist_free(tnauthlist);
-    acme_authority_free(authority);
-    acme_store_close(store);
     certs_chain_free(both);
     certs_chain_free(second.crl_chain);
     certs_chain_free(second.signer_chain);
@@ -146,8 +115,7 @@ stop(void **state)
     hsm_key_free(second.crl_key);
     hsm_key_free(second.signer_key);
     hsm_key_free(second.root_key);
-    pa_fixture_stop(&pa);
-    return 0;
+    return authority_group_stop(state);
 }
 
 static void
@@ -173,7 +141,7 @@ get_token(void)
     return token;
 }
 
-/* As an STI-CA does it: with the chain that the token's x5u has now. */
+/* As an STI-CA does, with the chain that the token's x5u serves now. */
 static enum hsm_status
 check_token(const char *text, const struct certs_chain *anchors)
 {
@@ -245,7 +213,7 @@ new_keys_under_a_new_root_take_over_while_what_the_old_ones_signed_stays_good(vo
     assert_non_null(old_list);
     assert_non_null(old_crl);
 
-    /* Relying parties know both anchors before the first new signature is made. */
+    /* Relying parties have both anchors before the first signature with a new key. */
     serve_with(second.signer_key, second.signer_chain, second.crl_key, second.crl_chain);
     new_token = get_token();
     assert_int_equal(check_token(old_token, both), HSM_OK);

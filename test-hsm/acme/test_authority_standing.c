@@ -33,9 +33,8 @@
 #include <hsm/metrics.h>
 #include <hsm/process.h>
 
-#include "pa_fixture.h"
+#include "authority_group.h"
 #include "peer.h"
-#include "postgres.h"
 #include "softhsm.h"
 
 #define PASSWORD        "correct horse"
@@ -43,9 +42,6 @@
 #define TOKENS_PER_HOUR 3
 #define TKVALUE_1234    "MAigBhYEMTIzNA" /* the TNAuthList of SPC 1234 */
 
-static struct pa_fixture pa;
-static struct acme_store *store;
-static struct acme_authority *authority;
 static struct hsm_metrics *metrics;
 static char fingerprint[ACME_FINGERPRINT_LEN + 1];
 static char policy_path[4200];
@@ -60,15 +56,6 @@ pa_clock(void)
 }
 
 static void
-forward(void *context, const struct acme_http_request *request, struct acme_http_response *response)
-{
-    struct acme_http_handler handler = acme_authority_handler(authority);
-
-    (void)context;
-    handler.handle(handler.context, request, response);
-}
-
-static void
 write_policy(const char *text)
 {
     assert_int_equal(hsm_file_write(policy_path, text, strlen(text), 0600), HSM_OK);
@@ -77,53 +64,34 @@ write_policy(const char *text)
 static struct acme_authority_config
 config_of_fixture(void)
 {
-    return (struct acme_authority_config){
-        .base_url = pa.base_url,
-        .store = store,
-        .signer_key = pa.signer_key,
-        .signer_chain = pa.signer_chain,
-        .crl_key = pa.crl_key,
-        .crl_chain = pa.crl_chain,
-        .token_lifetime_s = TOKEN_LIFETIME,
-        .session_lifetime_s = 600,
-        .list_lifetime_s = 86400,
-        .crl_lifetime_s = 43200,
-        .tokens_per_hour = TOKENS_PER_HOUR,
-        .policy = policy_path,
-        .metrics = metrics,
-        .now = pa_clock,
-    };
+    struct acme_authority_config config = authority_group_config(pa_clock);
+
+    config.tokens_per_hour = TOKENS_PER_HOUR;
+    config.policy = policy_path;
+    config.metrics = metrics;
+    return config;
 }
 
 static void
 add_account(const char *id, const char *user, const char *spc)
 {
-    struct hsm_secret *password = NULL;
-
-    assert_int_equal(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), HSM_OK);
-    assert_int_equal(
-        acme_authority_account_add(store, id, user, password, (const char *[]){spc, NULL}, true),
-        HSM_OK);
-    hsm_secret_free(password);
+    assert_int_equal(authority_group_account(id, user, PASSWORD, (const char *[]){spc, NULL}, true),
+                     HSM_OK);
 }
 
 static int
 start(void **state)
 {
     struct acme_authority_config config;
-    char path[4200];
     EVP_PKEY *key = peer_key_new("P-256");
 
     (void)state;
     assert_int_equal(acme_fingerprint_format(key, ACME_FINGERPRINT_THUMBPRINT, fingerprint),
                      HSM_OK);
     EVP_PKEY_free(key);
-    pa_fixture_start(&pa, (struct acme_http_handler){.handle = forward});
-    snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
+    authority_group_open();
     snprintf(policy_path, sizeof(policy_path), "%s/policy.json", softhsm_dir());
     write_policy("{\"default\":{\"allowed\":true,\"ca\":true}}");
-    assert_int_equal(acme_store_open(postgres_or_file(path), acme_authority_migrations, &store),
-                     HSM_OK);
     assert_int_equal(hsm_metrics_new(1, &metrics), HSM_OK);
     config = config_of_fixture();
     assert_int_equal(acme_authority_new(&config, &authority), HSM_OK);
@@ -133,11 +101,8 @@ start(void **state)
 static int
 stop(void **state)
 {
-    (void)state;
-    acme_authority_free(authority);
+    authority_group_stop(state);
     hsm_metrics_free(metrics);
-    acme_store_close(store);
-    pa_fixture_stop(&pa);
     return 0;
 }
 
@@ -195,7 +160,7 @@ basic(const char *user)
     return header;
 }
 
-/* Ask for a token of SPC 1234; *answer may be NULL. */
+/* Request a token for SPC 1234; *answer may be NULL. */
 static int
 ask(const char *account, const char *authorization, bool ca, json_t **answer)
 {
@@ -219,7 +184,7 @@ ask_as(const char *account, const char *user)
     return status;
 }
 
-/* Seconds that the token of an answer is good for; the answer is released. */
+/* Remaining lifetime in seconds of the token in `answer`, which is released. */
 static int64_t
 lifetime_of(json_t *answer)
 {
@@ -241,7 +206,7 @@ lifetime_of(json_t *answer)
     return exp - pa_clock();
 }
 
-/* What acme_events_show() prints; free() it. */
+/* The output of acme_events_show(); free() it. */
 static char *
 events(bool json)
 {
@@ -294,7 +259,7 @@ suspended_account_gets_nothing_by_any_credential_until_it_is_reinstated(void **s
     assert_int_equal(acme_authority_account_reinstate(store, "suspended"), HSM_ERR_NOT_FOUND);
     assert_int_equal(ask_as("suspended", "sp-suspended"), 200);
     assert_int_equal(ask("suspended", session, false, NULL), 200);
-    assert_int_equal(post("/api/v1/auth/refresh", NULL, again, NULL), 200); /* it was not spent */
+    assert_int_equal(post("/api/v1/auth/refresh", NULL, again, NULL), 200); /* it was not used up */
     assert_int_equal(ask("suspended", session, false, NULL), 403);
     assert_event("account suspended: suspended: fees\n");
     assert_event("account reinstated: suspended\n");
@@ -457,7 +422,7 @@ api_key_is_good_until_it_is_revoked_or_over(void **state)
     assert_true(asprintf(&header, "Bearer %s", hsm_secret_octets(key)) > 0);
 
     assert_int_equal(ask("keyed", header, false, NULL), 200);
-    assert_int_equal(ask("limited", header, false, NULL), 403); /* another's account */
+    assert_int_equal(ask("limited", header, false, NULL), 403); /* another account */
     header[strlen(header) - 1] ^= 1;
     assert_int_equal(ask("keyed", header, false, NULL), 403);
     header[strlen(header) - 1] ^= 1;
@@ -523,8 +488,8 @@ client_certificate_is_good_for_the_account_it_is_bound_to(void **state)
     assert_int_equal(acme_authority_account_bind(store, "keyed", ""), HSM_ERR_MALFORMED);
     assert_int_equal(ask("bound", NULL, false, NULL), 200);
     assert_int_equal(ask("keyed", NULL, false, NULL), 403);
-    assert_int_equal(ask("bound", "Bearer nothing", false, NULL),
-                     403); /* what is said comes first */
+    /* An Authorization header takes precedence over the certificate. */
+    assert_int_equal(ask("bound", "Bearer nothing", false, NULL), 403);
     assert_int_equal(acme_authority_account_suspend(store, "bound", "x"), HSM_OK);
     assert_int_equal(ask("bound", NULL, false, NULL), 403);
     assert_int_equal(acme_authority_account_reinstate(store, "bound"), HSM_OK);
@@ -541,7 +506,7 @@ client_certificate_is_good_for_the_account_it_is_bound_to(void **state)
 
 static const struct {
     const char *policy;
-    int plain, ca; /* statuses */
+    int plain, ca; /* expected statuses */
 } policies[] = {
     {"{}", 403, 403},
     {"{\"default\":{\"allowed\":true}}", 200, 403},
@@ -631,7 +596,7 @@ policy_that_is_bad_does_not_open_and_does_not_replace_a_good_one(void **state)
     free(authorization);
 }
 
-/* List, CRL and revocations do not need it. */
+/* List, CRL and revocations do not depend on the policy. */
 static bool
 tells_policy(void)
 {
@@ -671,7 +636,7 @@ run_sql(const char *sql)
     assert_int_equal(acme_store_run(store, NULL, sql, ""), HSM_OK);
 }
 
-/* The file is there, and the store does not take the event of it for a while. */
+/* The file is in place, but the store cannot record the event for a while. */
 static void
 policy_that_could_not_be_taken_is_in_force_as_soon_as_it_can(void **state)
 {
@@ -683,11 +648,11 @@ policy_that_could_not_be_taken_is_in_force_as_soon_as_it_can(void **state)
     assert_int_equal(policy_stale(), 0);
     write_policy("{}");
     run_sql("ALTER TABLE event RENAME TO event_away");
-    assert_int_equal(ask("policy", authorization, false, NULL), 200); /* as it was */
+    assert_int_equal(ask("policy", authorization, false, NULL), 200); /* unchanged */
     assert_false(tells_policy());
     assert_int_equal(policy_stale(), 1);
     run_sql("ALTER TABLE event_away RENAME TO event");
-    while (status == 200) { /* it is tried every other second; the runner ends what never comes */
+    while (status == 200) { /* retried every other second; the runner ends the loop otherwise */
         run_sql("DELETE FROM rate");
         status = ask("policy", authorization, false, NULL);
         nanosleep(&(struct timespec){0, 100000000}, NULL);
@@ -702,7 +667,7 @@ policy_that_could_not_be_taken_is_in_force_as_soon_as_it_can(void **state)
     free(authorization);
 }
 
-/* Within the granularity of a clock, or by somebody who sets it back. */
+/* The change falls within the granularity of the clock, or its mtime was set back. */
 static void
 policy_is_read_again_when_only_the_time_of_its_inode_changed(void **state)
 {
@@ -724,7 +689,7 @@ policy_is_read_again_when_only_the_time_of_its_inode_changed(void **state)
     free(authorization);
 }
 
-/* ---- how many ---- */
+/* ---- rate ---- */
 
 static void
 account_gets_so_many_tokens_in_an_hour(void **state)
@@ -737,7 +702,7 @@ account_gets_so_many_tokens_in_an_hour(void **state)
     assert_int_equal(ask_as("policy", "sp-policy"), 200); /* another account */
     offset_s = 3601;
     assert_int_equal(ask_as("busy", "sp-busy"), 200);
-    offset_s = -100000; /* what a clock that was ahead has counted is forgotten */
+    offset_s = -100000; /* requests counted by a clock that was ahead are dropped */
     assert_int_equal(ask_as("busy", "sp-busy"), 200);
 }
 
@@ -778,7 +743,7 @@ root_is_trusted_only_if_the_profile_is_kept_and_until_it_is_removed(void **state
     char hex[65];
 
     (void)state;
-    /* ATIS-1000080 section 6.4.1 wants keyCertSign. */
+    /* ATIS-1000080 section 6.4.1 requires keyCertSign. */
     X509_EXTENSION_free(X509_delete_ext(bad, X509_get_ext_by_NID(bad, NID_key_usage, -1)));
     assert_int_equal(acme_authority_ca_add(store, bad), HSM_ERR_UNTRUSTED);
     assert_int_equal(acme_authority_ca_add(store, good), HSM_OK);

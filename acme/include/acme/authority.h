@@ -57,6 +57,7 @@
  * 429, from such addresses only. */
 #define ACME_AUTHORITY_STRANGERS_MAX    240
 #define ACME_AUTHORITY_HOME_DAYS        90 /* for which an address is known after a login */
+#define ACME_AUTHORITY_TOKEN_DAYS       400 /* for which an SPC token is known after its end */
 #define ACME_AUTHORITY_HASHES_MAX       2 /* passwords hashed at once by a process, 32 MiB each */
 #define ACME_AUTHORITY_WAITING_MAX      16 /* requests that wait for hashing; more: 503 */
 #define ACME_AUTHORITY_MAX_AGE_S        300 /* seconds that list and CRL may be cached at most */
