@@ -318,12 +318,13 @@ void_issuance(struct acme_server *server, const struct issuance *issuance, const
 
 /* ---- completing ---- */
 
-/* True if a retry cannot succeed: the request violates its profile, or the issuer cannot cover
- * it. */
+/* True if a retry cannot succeed: the request violates its profile, or the issuer cannot cover it.
+ * These refusals have a reason. The token has the same statuses without one, which may pass:
+ * another key has the issuing key's place, or the token is being closed. */
 static bool
-is_final(enum hsm_status st)
+is_final(enum hsm_status st, const struct hsm_reason *why)
 {
-    return st == HSM_ERR_USAGE || st == HSM_ERR_UNTRUSTED;
+    return (st == HSM_ERR_USAGE || st == HSM_ERR_UNTRUSTED) && why->text[0] != '\0';
 }
 
 static enum hsm_status
@@ -345,7 +346,7 @@ carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
         return st;
     st = sign(server, issuance, &octets, &len, &why);
     der = (char *)octets;
-    if (is_final(st))
+    if (is_final(st, &why))
         return void_issuance(server, issuance, why.text);
     if (st != HSM_OK) {
         acme_server_count_issuance(server, ACME_PUT_OFF);
