@@ -26,8 +26,9 @@ const char crl_issue_more[] =
     "The CRL is indirect and for all certificates (RFC 5280 section 5, ATIS-1000080): every entry\n"
     "is found by its issuer and serial number. The entries of --previous are taken over and its\n"
     "number is counted on, if its signature by --crl-signer (default: --issuer) is good up to\n"
-    "--pa-anchors; without it the CRL begins at number 1. --revoke adds certificates with\n"
-    "--reason, as of now. --issuer is the certificate of --key.\n"
+    "--pa-anchors; without it the CRL begins at number 1. If it has entries that cannot be taken\n"
+    "over, because no certificate may have their serial numbers, no CRL is issued. --revoke adds\n"
+    "certificates with --reason, as of now. --issuer is the certificate of --key.\n"
     "Reasons: unspecified (default), keyCompromise, cACompromise, affiliationChanged, superseded,\n"
     "cessationOfOperation, certificateHold, privilegeWithdrawn, aACompromise.\n";
 
@@ -203,13 +204,22 @@ static enum hsm_status
 read_previous(const struct arguments *arguments, struct draft *draft)
 {
     const char *signer = arguments->crl_signer != NULL ? arguments->crl_signer : arguments->issuer;
+    enum hsm_status st;
 
     if (arguments->previous == NULL)
         return HSM_OK;
     if (arguments->pa_anchors == NULL)
         return options_refuse("--previous needs --pa-anchors");
-    return check_at(arguments->previous, signer, arguments->pa_anchors, arguments->crl_url, 0,
-                    &draft->previous);
+    st = check_at(arguments->previous, signer, arguments->pa_anchors, arguments->crl_url, 0,
+                  &draft->previous);
+    if (st == HSM_OK && certs_crl_left_out(draft->previous) > 0) {
+        hsm_log(HSM_LOG_ERROR,
+                "%s: %zu of its entries have serial numbers that no certificate may have (RFC 5280"
+                " section 4.1.2.2), and would be missing in the next CRL",
+                arguments->previous, certs_crl_left_out(draft->previous));
+        return HSM_ERR_UNSUPPORTED;
+    }
+    return st;
 }
 
 static enum hsm_status

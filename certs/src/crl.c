@@ -540,6 +540,12 @@ certs_crl_len(const struct certs_crl *crl)
     return crl->count;
 }
 
+size_t
+certs_crl_left_out(const struct certs_crl *crl)
+{
+    return crl->left_out;
+}
+
 void
 certs_crl_get(const struct certs_crl *crl, size_t i, struct certs_crl_entry *out)
 {

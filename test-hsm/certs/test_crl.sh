@@ -33,7 +33,7 @@ with_key() {
     sti-cert "$@" --key "pkcs11:token=pa;object=$label" --pin-source file:pin </dev/null
 }
 
-# expect STATUS TEXT COMMAND...: the status, and a text that either stream holds
+# expect STATUS TEXT COMMAND...: requires that status, and that text on either stream
 expect() {
     status=$1
     text=$2
@@ -103,7 +103,7 @@ verify="sti-cert verify --anchors root.pem $signer"
     expect 1 'CRL: expired' sti-cert crl verify $signer --at "$(date -u -d '+2 days' +%FT%TZ)" 3.crl
     expect 1 'unable to get' sti-cert crl verify --crl-signer crl.pem --pa-anchors root.pem 3.crl
 
-    # a list of somebody else is not carried on, unless he is named
+    # another issuer's list is not continued unless that issuer is named
     expect 0 'number 1' with_key leaf crl issue --issuer other.pem --crl-url $url --out other.crl
     expect 1 'its issuer is not' with_key pa-crl crl issue $new --pa-anchors pa.pem \
         --previous other.crl --out 4.crl
@@ -119,6 +119,47 @@ verify="sti-cert verify --anchors root.pem $signer"
         -subj /CN=other -set_serial -5 -out negative.pem 2>/dev/null
     expect 1 'its serial number is negative' with_key pa-crl crl issue $new --revoke negative.pem \
         --out 4.crl
+
+    # entries that cannot be taken over: another program's CRL, whose key is in this shell alone
+    key=$(openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256)
+    printf '%s\n' "$key" | openssl req -new -key /dev/stdin -subj /CN=foreign -out foreign.csr
+    expect 0 '' with_key pa-root issue --out foreign.pem $where --profile pa-crl-signer \
+        --csr foreign.csr --issuer pa.pem --common-name 'Foreign CRL'
+    cat >foreign.conf <<END
+[ca]
+default_ca = crl
+[crl]
+database = index.txt
+default_md = sha256
+default_crl_days = 1
+crlnumber = number
+crl_extensions = extensions
+[extensions]
+authorityKeyIdentifier = keyid
+issuingDistributionPoint = critical, @point
+[point]
+fullname = URI:$url
+indirectCRL = TRUE
+END
+    foreign_crl() { # OUT SERIAL...
+        out=$1
+        shift
+        for serial in "$@"; do
+            printf 'R\t400101000000Z\t250101000000Z\t%s\tunknown\t/CN=x%s\n' "$serial" "$serial"
+        done >index.txt
+        printf 'unique_subject = no\n' >index.txt.attr
+        echo 07 >number
+        printf '%s\n' "$key" | openssl ca -gencrl -config foreign.conf -keyfile /dev/stdin \
+            -cert foreign.pem -out "$out" 2>>log
+    }
+    long=01$(printf '%040d' 0)
+    foreign_crl short.crl 05 06
+    foreign_crl long.crl 05 "$long" 06
+    carry="$new --pa-anchors pa.pem --crl-signer foreign.pem --previous"
+    expect 0 'number 8 with 2 entries' with_key pa-crl crl issue $carry short.crl --out 8.crl
+    expect 0 'left out     1' sti-cert crl show long.crl
+    expect 1 'long.crl: 1 of its entries' with_key pa-crl crl issue $carry long.crl --out 4.crl
+
     expect 1 'lacks cRLSign' with_key ca crl issue --issuer root.pem --crl-url $url --out 4.crl
 }
 [ ! -e 4.crl ] || exit 1

@@ -148,9 +148,10 @@ HSM_MUST_CHECK enum hsm_status certs_crl_check(const struct certs_crl *crl, cons
  */
 bool certs_crl_covers(const struct certs_crl *crl, const X509 *cert);
 
-/** The number of entries, without those left out; and each in the CRL's order, its issuer borrowed
- * from the CRL. */
+/** The number of entries, without those left out; the number of those; and each entry in the CRL's
+ * order, its issuer borrowed from the CRL. */
 size_t certs_crl_len(const struct certs_crl *crl);
+size_t certs_crl_left_out(const struct certs_crl *crl);
 void certs_crl_get(const struct certs_crl *crl, size_t i, struct certs_crl_entry *out);
 
 /** True for a reason that an entry of an indirect full CRL may have (RFC 5280 section 5.3.1): 7 is
