@@ -15,7 +15,7 @@
 
 static const char headers_member[] = "identityHeaders"; /* of the request */
 
-/* A PASSporT that the call has. */
+/* Add a PASSporT of the call. */
 static enum hsm_status
 add_link(struct chain *chain, const char *text, struct hsm_reason *why)
 {
@@ -31,7 +31,7 @@ add_link(struct chain *chain, const char *text, struct hsm_reason *why)
     return st == HSM_OK ? acme_json_integer(chain->claims[at], "iat", &iat, why) : st;
 }
 
-/* Those that are inside of a div-o (section 5). One that cannot be read says nothing. */
+/* Add the PASSporTs inside div-o ones (section 5). One that cannot be read has no claims. */
 static enum hsm_status
 add_insides(struct chain *chain)
 {
@@ -46,6 +46,7 @@ add_insides(struct chain *chain)
     return st == HSM_ERR_NOMEM ? st : HSM_OK;
 }
 
+/* The iat of the div is fresh; the other one may be any integer. */
 static enum hsm_status
 check_link(const struct chain *chain, size_t div, size_t at, bool stands,
            struct sks_refusal *refusal)
@@ -56,7 +57,7 @@ check_link(const struct chain *chain, size_t div, size_t at, bool stands,
     if (!chain->diverts[div][at])
         return hsm_refuse(sks_refusal_of(refusal, "orig"), HSM_ERR_UNTRUSTED,
                           "not that of the PASSporT which is diverted");
-    if (div_iat < iat - SKS_FRESHNESS_S || div_iat - iat > SKS_DIV_AGE_S) /* by two clocks */
+    if (iat > div_iat + SKS_FRESHNESS_S || iat < div_iat - SKS_DIV_AGE_S) /* clocks differ */
         return hsm_refuse(sks_refusal_of(refusal, "iat"), HSM_ERR_UNTRUSTED,
                           "not within %d s after that of the PASSporT which is diverted",
                           SKS_DIV_AGE_S);
@@ -66,7 +67,7 @@ check_link(const struct chain *chain, size_t div, size_t at, bool stands,
     return HSM_OK;
 }
 
-/* It must continue one of them, of which is only asked what it says. */
+/* The div must continue one of the others; only their claims are compared. */
 static enum hsm_status
 check_chain(struct chain *chain, size_t div, struct sks_refusal *refusal)
 {

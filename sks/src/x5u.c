@@ -6,6 +6,8 @@
 
 #include <openssl/rand.h>
 
+#include <acme/time.h>
+
 static bool
 is_port_allowed(const struct sks_x5u_cache *cache, unsigned port)
 {
@@ -40,6 +42,24 @@ add(struct sks_x5u_cache *cache, const char *url, struct x5u_entry **out, struct
         return st;
     *out = sks_x5u_add(cache, url);
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+/* If the clock was set back since the last fetch was launched, end what was timed by it: a failure
+ * can be fetched again at once, and a chain is stale. */
+static void
+follow_clock(struct x5u_entry *entry, time_t now)
+{
+    time_t until = entry->chain != NULL ? now + SKS_X5U_STALE_S : now;
+
+    if (entry->asked_at <= now + ACME_CLOCK_SKEW_S)
+        return;
+    entry->asked_at = now;
+    entry->used_at = now;
+    entry->retry_at = 0;
+    if (entry->fresh_until > now)
+        entry->fresh_until = now;
+    if (entry->until > until)
+        entry->until = until;
 }
 
 /* State of a URL when a call looks it up. */
@@ -92,6 +112,8 @@ look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_ent
     enum hsm_status st;
 
     *entry = sks_x5u_find(cache, url);
+    if (*entry != NULL)
+        follow_clock(*entry, now);
     switch (classify(*entry, now)) {
     case ABSENT:
         st = add(cache, url, entry, why);
@@ -307,6 +329,7 @@ sks_x5u_refresh(struct sks_x5u_cache *cache, time_t now)
     for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
         for (entry = TAILQ_FIRST(&cache->lines[states[i]]); entry != NULL; entry = following) {
             following = TAILQ_NEXT(entry, use);
+            follow_clock(entry, now);
             if (is_over(cache, entry, now) && !entry->is_preloaded && !entry->is_in_flight)
                 sks_x5u_drop(cache, entry);
             else if (is_due(entry, now) && !sks_x5u_launch(cache, entry, now))
@@ -381,7 +404,7 @@ sks_x5u_cache_new(const struct sks_x5u_config *config, struct sks_x5u_cache **ou
     return HSM_OK;
 }
 
-/* Nobody is waiting any more. */
+/* No call is waiting. */
 void
 sks_x5u_cache_free(struct sks_x5u_cache *cache)
 {

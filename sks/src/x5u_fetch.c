@@ -7,11 +7,12 @@
 #include <string.h>
 #include <strings.h>
 
+#include <acme/time.h>
 #include <certs/cert.h>
 #include <hsm/clock.h>
 #include <hsm/log.h>
 
-#define GIVEN_UP_S 2 /* before a fetch that was not begun in time is tried again */
+#define GIVEN_UP_S 2 /* before a fetch that did not start in time is tried again */
 /* A chain whose leaf had already expired when it arrived is used for this long before it is fetched
  * again; it is judged by its dates. */
 #define ENDED_S SKS_X5U_NEGATIVE_MAX_S
@@ -70,7 +71,7 @@ take_reply(struct acme_http_reply *reply, const char *url, bool has_chain, struc
     enum hsm_status st = HSM_OK;
 
     catch->age = sks_x5u_fresh_for(reply->cache_control);
-    if (reply->status == 200) /* deployed repositories send many media types: the octets tell */
+    if (reply->status == 200) /* deployed repositories send many media types: the body counts */
         st = certs_chain_parse_pem(reply->body, reply->body_len, CERTS_CHAIN_LEN_MAX, &catch->chain,
                                    &catch->why);
     else if (reply->status != 304 || !has_chain) /* a redirect is not followed */
@@ -110,7 +111,7 @@ fetch(const struct sks_x5u_cache *cache, const char *url, const char *etag, bool
     out->took_ms = (unsigned)(hsm_clock_ms() - begun_ms);
 }
 
-/* Look on disk before a request is sent: an earlier process, or one beside this, may have stored
+/* Look on disk before a request is sent: another process, perhaps an earlier one, may have stored
  * the chain. Only a fresh chain may replace one that has become stale. */
 static bool
 take_kept(const struct sks_x5u_cache *cache, const char *url, time_t now, bool has_chain,
@@ -291,7 +292,8 @@ is_slow(const struct sks_x5u_cache *cache, const struct x5u_entry *entry)
     for (size_t i = 0; i < X5U_SLOW_HOSTS; i++) {
         const struct x5u_slow_host *slow = &cache->slow[i];
 
-        if (entry->asked_at < slow->until && strlen(slow->host) == entry->host_len &&
+        if (!acme_time_is_due(slow->until, X5U_SLOW_S, entry->asked_at) &&
+            strlen(slow->host) == entry->host_len &&
             strncasecmp(slow->host, entry->host, entry->host_len) == 0)
             return true;
     }
@@ -319,7 +321,7 @@ has_waited_too_long(const struct sks_x5u_cache *cache, const struct x5u_entry *e
     return hsm_clock_ms() - entry->queued_ms > cache->queue_ms;
 }
 
-/* The first in the queue whose host is not busy enough, or that has waited too long; NULL: none. */
+/* The first fetch in the queue that may run, or that has waited too long; NULL: there is none. */
 static struct x5u_entry *
 take_next(struct sks_x5u_cache *cache)
 {
@@ -358,8 +360,8 @@ fly(struct sks_x5u_cache *cache, unsigned self, struct x5u_entry *entry)
     pthread_mutex_lock(&cache->lock);
     cache->running[self] = NULL;
     land(cache, entry, &catch, &waiters);
-    sks_x5u_unpin(entry); /* of land() */
-    sks_x5u_unpin(entry); /* of sks_x5u_launch() */
+    sks_x5u_unpin(entry); /* pinned by land() */
+    sks_x5u_unpin(entry); /* pinned by sks_x5u_launch() */
     pthread_mutex_unlock(&cache->lock);
     tell(&waiters);
     pthread_mutex_lock(&cache->lock);

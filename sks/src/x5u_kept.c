@@ -1,6 +1,6 @@
 /*
- * x5u_kept.c - chains that were vouched for, on disk: a process that replaces another, and those
- * beside it, can use them while the repository is unreachable.
+ * x5u_kept.c - chains that were vouched for, on disk: other processes, and those started later,
+ * can use them while the repository is unreachable.
  *
  * One file per URL, named by the URL's digest and replaced as a whole. A chain read from disk is
  * checked and judged like one from the network.
@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 
 #include <acme/json.h>
+#include <acme/time.h>
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/hex.h>
@@ -35,7 +36,7 @@
 #define AGE_MAX   (X5U_CACHE_S_MAX + SKS_X5U_STALE_S) /* no chain is used for longer */
 #define REMNANT_S 3600 /* an incomplete file of this age was abandoned by its writer */
 #define SWEEP_SHARE                                                                                \
-    8 /* files of such a share of the bound, written since the last sweep, make one */
+    8 /* a sweep is due when chains_max / SWEEP_SHARE files were written since the last */
 
 #define RETRIES_MAX 64 /* failed writes tried again in a sweep: each failure is logged */
 
@@ -209,7 +210,7 @@ list_files(DIR *dir, time_t now, struct file *files, size_t max)
     return count;
 }
 
-/* Learn a host that was vouched for, in this process or in one beside it. */
+/* Record as known a host that was vouched for, in this or another process. */
 static void
 learn_host(struct sks_x5u_cache *cache, const char *name)
 {
@@ -234,7 +235,7 @@ sweep(struct sks_x5u_cache *cache)
     DEFER(closedir) DIR *dir = opendir(cache->dir);
     const size_t max = 2 * cache->chains_max;
     struct file *files = dir != NULL ? malloc(max * sizeof(*files)) : NULL;
-    time_t now = time(NULL); /* of files, not of calls */
+    time_t now = time(NULL); /* compared with file times, unlike the time of calls */
     size_t octets = 0;
     size_t count;
 
@@ -360,7 +361,8 @@ keep_again(struct sks_x5u_cache *cache)
 void
 sks_x5u_sweep_kept(struct sks_x5u_cache *cache, time_t now)
 {
-    if (cache->dir == NULL || now < cache->sweep_at || !start_keeper(cache))
+    if (cache->dir == NULL || !acme_time_is_due(cache->sweep_at, X5U_SWEEP_S, now) ||
+        !start_keeper(cache))
         return;
     cache->sweep_at = now + X5U_SWEEP_S;
     cache->is_sweep_due = true;

@@ -23,15 +23,15 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 #define THREADS  6
-#define FAILURES 1000 /* URLs kept that could not be fetched */
-#define WAITERS  16384 /* calls that are to be told at one time */
-#define MEET_MS  3000 /* a fetch waits so long for another one to be under way */
-#define ATTEMPTS 5 /* for what a machine that is late does not show */
+#define FAILURES 1000 /* failed fetches that the cache remembers */
+#define WAITERS  16384 /* calls that can wait for one fetch */
+#define MEET_MS  3000 /* the longest a fetch waits for a second one to begin */
+#define ATTEMPTS 5 /* attempts of a test that a slow machine may fail */
 
 static struct ecosystem eco;
 static struct eco_server repository;
-static struct certs_chain *short_lived; /* ends in an hour */
-static struct certs_chain *ended; /* a minute ago */
+static struct certs_chain *short_lived; /* its leaf is valid for one hour */
+static struct certs_chain *ended; /* its leaf expired a minute ago */
 static char *sp_pem, *short_pem, *ended_pem;
 static atomic_uint fetches, not_modified;
 static atomic_bool is_down, is_gate_shut;
@@ -45,7 +45,7 @@ is_known(const struct acme_http_request *request)
     return tag != NULL && strcmp(tag, "\"one\"") == 0;
 }
 
-/* It takes until another one of its kind is under way, too, or MEET_MS. */
+/* Waits until a second fetch of this kind is under way, for at most MEET_MS. */
 static void
 meet(void)
 {
@@ -56,7 +56,7 @@ meet(void)
     meeting--;
 }
 
-/* A repository, good and bad; what it does is in the path. */
+/* A repository; the path selects how it behaves. */
 static void
 handle(void *context, const struct acme_http_request *request, struct acme_http_response *response)
 {
@@ -157,7 +157,7 @@ cache_new(bool private_addresses)
     return cache;
 }
 
-/* Get PATH of the repository; HSM_OK only with a chain of two certificates. */
+/* Get PATH from the repository; on HSM_OK the chain has two certificates. */
 static enum hsm_status
 get(struct sks_x5u_cache *cache, const char *path, time_t now)
 {
@@ -199,9 +199,9 @@ static const struct {
     {"https://cr.sp.example:9999/c.pem", HSM_ERR_MALFORMED},
     {"https://cr.sp.example:/c.pem", HSM_ERR_MALFORMED},
     {"https://cr.sp.example:0/c.pem", HSM_ERR_MALFORMED},
-    {"https://cr.sp.example:65979/c.pem", HSM_ERR_MALFORMED}, /* 443 in sixteen bits */
+    {"https://cr.sp.example:65979/c.pem", HSM_ERR_MALFORMED}, /* 443 modulo 2^16 */
     {"https://cr.sp.example:000443/c.pem", HSM_ERR_MALFORMED},
-    {"https://cr.sp.example:4294967739/c.pem", HSM_ERR_MALFORMED}, /* in thirty-two */
+    {"https://cr.sp.example:4294967739/c.pem", HSM_ERR_MALFORMED}, /* 443 modulo 2^32 */
     {"https://cr.sp.example:+443/c.pem", HSM_ERR_MALFORMED},
     {"https://user@cr.sp.example/c.pem", HSM_ERR_MALFORMED},
     {"https://user:password@cr.sp.example/c.pem", HSM_ERR_MALFORMED},
@@ -236,7 +236,7 @@ a_url_keeps_the_rules_or_is_refused(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* Names and addresses are kept in places of their own. */
+/* Host names and addresses have separate buffers. */
 static void
 a_host_has_a_bound(void **state)
 {
@@ -294,7 +294,7 @@ a_port_must_be_allowed(void **state)
     sks_x5u_cache_free(strict);
 }
 
-/* Refused at the connection, however the address is written or found. */
+/* The connection is refused, whether the host is an address in any notation or a name. */
 static void
 special_addresses_are_not_connected_to(void **state)
 {
@@ -347,7 +347,7 @@ special_addresses_are_not_connected_to(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* A connection that another part of the process has open is not used to get round that. */
+/* A connection that another cache has opened is not reused to circumvent that check. */
 static void
 an_open_connection_does_not_lead_to_a_special_address(void **state)
 {
@@ -373,9 +373,9 @@ what_a_bad_repository_says_is_no_chain(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(paths); i++)
         assert_int_equal(get(cache, paths[i], eco.now), HSM_ERR_BUSY);
-    assert_int_equal(fetches, COUNT(paths)); /* and the redirect was not followed */
-    assert_int_equal(get(cache, "/octets.pem", eco.now),
-                     HSM_OK); /* the media type does not matter */
+    assert_int_equal(fetches, COUNT(paths)); /* the redirect was not followed */
+    /* The media type is not checked. */
+    assert_int_equal(get(cache, "/octets.pem", eco.now), HSM_OK);
     sks_x5u_cache_free(cache);
 }
 
@@ -395,7 +395,7 @@ a_failed_fetch_is_not_repeated_at_once(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* A fetch that no call waits for; an unexpected one shows by its count. */
+/* Wait for background fetches; the exact count also detects unexpected ones. */
 static void
 wait_for_fetches(struct sks_x5u_cache *cache, unsigned count)
 {
@@ -413,14 +413,14 @@ wait_for_fetches(struct sks_x5u_cache *cache, unsigned count)
 
 static const struct {
     const char *path;
-    time_t fresh_s; /* at least a day, at most a week */
-    time_t kept_s; /* a day more, not beyond the leaf's end */
+    time_t fresh_s; /* at least one day, at most one week */
+    time_t kept_s; /* one day longer, but not beyond the leaf's notAfter */
 } lives[] = {
     {"/plain.pem", SKS_X5U_CACHE_S, SKS_X5U_CACHE_S + SKS_X5U_STALE_S},
     {"/never.pem", SKS_X5U_CACHE_S, SKS_X5U_CACHE_S + SKS_X5U_STALE_S},
     {"/week.pem", 400000, 400000 + SKS_X5U_STALE_S},
     {"/year.pem", 604800, 604800 + SKS_X5U_STALE_S},
-    {"/short.pem", 3601, 3601}, /* the second of notAfter included */
+    {"/short.pem", 3601, 3601}, /* notAfter itself is included */
     {"/short-year.pem", 3601, 3601},
 };
 
@@ -436,12 +436,12 @@ a_chain_is_fresh_then_stale_then_gone(void **state)
         assert_int_equal(get(cache, lives[i].path, eco.now + lives[i].fresh_s - 1), HSM_OK);
         wait_for_fetches(cache, 1);
         is_down = true;
-        if (lives[i].kept_s >
-            lives[i].fresh_s) { /* asked for anew; what there is serves meanwhile */
+        /* A stale chain is fetched again and stays in use meanwhile. */
+        if (lives[i].kept_s > lives[i].fresh_s) {
             assert_int_equal(get(cache, lives[i].path, eco.now + lives[i].fresh_s), HSM_OK);
             wait_for_fetches(cache, ++count);
             assert_int_equal(get(cache, lives[i].path, eco.now + lives[i].fresh_s + 1), HSM_OK);
-            wait_for_fetches(cache, count); /* not at once again */
+            wait_for_fetches(cache, count); /* no immediate retry */
             assert_int_equal(get(cache, lives[i].path, eco.now + lives[i].kept_s - 1), HSM_OK);
             wait_for_fetches(cache, ++count);
         }
@@ -478,12 +478,12 @@ what_has_not_changed_is_not_sent_again(void **state)
     assert_int_equal(get(cache, "/tagged.pem", stale - 1), HSM_OK);
     sks_x5u_refresh(cache, stale - 1);
     wait_for_fetches(cache, 1);
-    sks_x5u_refresh(cache, stale); /* without a call */
+    sks_x5u_refresh(cache, stale); /* not triggered by a call */
     wait_for_fetches(cache, 2);
     assert_int_equal(not_modified, 1);
     assert_int_equal(get(cache, "/tagged.pem", stale + SKS_X5U_CACHE_S - 1), HSM_OK);
     wait_for_fetches(cache, 2);
-    sks_x5u_refresh(cache, stale + 30 * SKS_X5U_CACHE_S); /* ended: forgotten */
+    sks_x5u_refresh(cache, stale + 30 * SKS_X5U_CACHE_S); /* expired, hence removed */
     assert_int_equal(get(cache, "/tagged.pem", stale + 30 * SKS_X5U_CACHE_S), HSM_OK);
     sks_x5u_cache_free(cache);
 }
@@ -510,13 +510,13 @@ a_chain_that_no_call_names_is_forgotten(void **state)
     assert_int_equal(get(cache, "/preloaded.pem", eco.now), HSM_OK);
     assert_int_equal(get(cache, "/one.pem", eco.now), HSM_OK);
     assert_int_equal(get(cache, "/other.pem", eco.now), HSM_OK);
-    assert_int_equal(get(cache, "/other.pem", eco.now + 60), HSM_OK); /* from the cache */
+    assert_int_equal(get(cache, "/other.pem", eco.now + 60), HSM_OK); /* served from the cache */
     sks_x5u_refresh(cache, eco.now + SKS_X5U_UNUSED_S - 1);
     assert_int_equal(kept(cache), 3);
     sks_x5u_refresh(cache, eco.now + SKS_X5U_UNUSED_S);
     assert_int_equal(kept(cache), 2);
     sks_x5u_refresh(cache, eco.now + SKS_X5U_UNUSED_S + 60);
-    assert_int_equal(kept(cache), 1); /* the one that is preloaded */
+    assert_int_equal(kept(cache), 1); /* the preloaded chain */
     wait_for_fetches(cache, 3);
     assert_int_equal(get(cache, "/one.pem", eco.now + SKS_X5U_UNUSED_S + 60), HSM_OK);
     wait_for_fetches(cache, 4);
@@ -545,7 +545,50 @@ failures_are_repeated_later_and_later_within_a_bound(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* A cache of few chains, or of few octets. */
+/* What was learned while the clock was ahead does not outlast the correction of the clock. */
+static void
+a_clock_that_is_set_back_delays_no_fetch(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    const time_t ahead = eco.now + 365 * 86400;
+
+    (void)state;
+    is_down = true;
+    assert_int_equal(get(cache, "/failed.pem", ahead), HSM_ERR_BUSY);
+    is_down = false;
+    assert_int_equal(get(cache, "/failed.pem", ahead), HSM_ERR_BUSY); /* the clock is the same */
+    assert_int_equal(get(cache, "/failed.pem", eco.now), HSM_OK);
+    wait_for_fetches(cache, 2);
+    assert_int_equal(get(cache, "/plain.pem", ahead), HSM_OK);
+    assert_int_equal(get(cache, "/plain.pem", eco.now), HSM_OK); /* used, and fetched again */
+    wait_for_fetches(cache, 4);
+    assert_int_equal(get(cache, "/plain.pem", eco.now + 1), HSM_OK);
+    wait_for_fetches(cache, 4);
+    sks_x5u_cache_free(cache);
+}
+
+static void
+a_preloaded_chain_is_fetched_after_the_clock_was_set_back(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    const time_t ahead = eco.now + 365 * 86400;
+    char url[256];
+
+    (void)state;
+    snprintf(url, sizeof(url), "%s/plain.pem", repository.base);
+    assert_int_equal(sks_x5u_preload(cache, url, NULL), HSM_OK);
+    is_down = true;
+    sks_x5u_refresh(cache, ahead);
+    wait_for_fetches(cache, 1);
+    is_down = false;
+    sks_x5u_refresh(cache, eco.now);
+    wait_for_fetches(cache, 2);
+    assert_int_equal(get(cache, "/plain.pem", eco.now), HSM_OK);
+    wait_for_fetches(cache, 2);
+    sks_x5u_cache_free(cache);
+}
+
+/* A cache limited to `chains_max` chains or `octets_max` octets. */
 static struct sks_x5u_cache *
 small_cache(size_t chains_max, size_t octets_max, unsigned queue_ms)
 {
@@ -579,7 +622,7 @@ the_chain_that_was_not_used_for_longest_goes_first(void **state)
         assert_int_equal(get(caches[i], "/1.pem", eco.now), HSM_OK);
         assert_int_equal(get(caches[i], "/2.pem", eco.now), HSM_OK);
         assert_int_equal(get(caches[i], "/1.pem", eco.now), HSM_OK);
-        assert_int_equal(get(caches[i], "/3.pem", eco.now), HSM_OK); /* 2 goes */
+        assert_int_equal(get(caches[i], "/3.pem", eco.now), HSM_OK); /* evicts 2 */
         wait_for_fetches(caches[i], 3);
         assert_int_equal(get(caches[i], "/1.pem", eco.now), HSM_OK);
         wait_for_fetches(caches[i], 3);
@@ -608,9 +651,9 @@ chains_can_be_there_before_anybody_asks(void **state)
     is_down = false;
     sks_x5u_refresh(cache, eco.now + SKS_X5U_NEGATIVE_S - 1);
     wait_for_fetches(cache, 1);
-    sks_x5u_refresh(cache, eco.now + SKS_X5U_NEGATIVE_S); /* nobody has asked */
+    sks_x5u_refresh(cache, eco.now + SKS_X5U_NEGATIVE_S); /* not triggered by a call */
     wait_for_fetches(cache, 2);
-    assert_int_equal(get(cache, "/1.pem", eco.now + 20), HSM_OK); /* does not push it out */
+    assert_int_equal(get(cache, "/1.pem", eco.now + 20), HSM_OK); /* does not evict it */
     assert_int_equal(get(cache, "/2.pem", eco.now + 20), HSM_OK);
     assert_int_equal(get(cache, "/pre.pem", eco.now + 20), HSM_OK);
     wait_for_fetches(cache, 4);
@@ -681,8 +724,8 @@ ask_in_visit(struct sks_x5u_cache *cache, const char *path, time_t now,
     return st;
 }
 
-/* A leaf that has ended is judged by its dates: to ask for it again at once would bring no other.
- */
+/* The caller judges an expired leaf by its dates; fetching it again at once would return the same
+ * one. */
 static void
 a_leaf_that_has_ended_is_not_asked_for_again_at_once(void **state)
 {
@@ -704,7 +747,7 @@ a_leaf_that_has_ended_is_not_asked_for_again_at_once(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* Whatever the clock says then, and whatever has been pushed out. */
+/* This holds whatever the time is at the retry and whatever has been evicted meanwhile. */
 static void
 a_call_takes_what_was_fetched_for_it_and_asks_no_more(void **state)
 {
@@ -718,7 +761,7 @@ a_call_takes_what_was_fetched_for_it_and_asks_no_more(void **state)
     wait_until_told(1);
     assert_int_equal(ask_in_visit(cache, "/1.pem", eco.now, &visit), HSM_ERR_NOT_FOUND);
     wait_until_told(2);
-    assert_int_equal(get(cache, "/2.pem", eco.now), HSM_OK); /* pushes it out */
+    assert_int_equal(get(cache, "/2.pem", eco.now), HSM_OK); /* evicts /1.pem */
     assert_int_equal(ask_in_visit(cache, "/missing.pem", eco.now + 60, &visit), HSM_ERR_BUSY);
     assert_int_equal(ask_in_visit(cache, "/1.pem", eco.now + 60, &visit), HSM_OK);
     wait_for_fetches(cache, 3);
@@ -764,9 +807,10 @@ so_many_calls_are_told_and_no_more(void **state)
         assert_int_equal(ask(cache, "127.0.0.1", "/gate.pem", &chain), HSM_ERR_NOT_FOUND);
     assert_int_equal(ask(cache, "127.0.0.1", "/gate.pem", &chain), HSM_ERR_BUSY);
     snprintf(url, sizeof(url), "%s/gate.pem", repository.base);
+    /* Calls without a notification are not limited. */
     assert_int_equal(
         sks_x5u_ask(cache, url, eco.now, &(struct sks_x5u_wait){.landed = NULL}, &chain, NULL),
-        HSM_ERR_NOT_FOUND); /* there is no end to those that are not */
+        HSM_ERR_NOT_FOUND);
     is_gate_shut = false;
     wait_until_told(WAITERS);
     assert_int_equal(get(cache, "/gate.pem", eco.now), HSM_OK);
@@ -774,7 +818,7 @@ so_many_calls_are_told_and_no_more(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* Neither does its end make a second fetch of one that is under way. */
+/* The end of the chain also does not start a second fetch while one is under way. */
 static void
 a_preloaded_chain_is_preloaded_after_its_end_too(void **state)
 {
@@ -791,7 +835,7 @@ a_preloaded_chain_is_preloaded_after_its_end_too(void **state)
     wait_for_fetches(cache, 2);
     is_down = false;
     is_gate_shut = true;
-    sks_x5u_refresh(cache, eco.now + 3601 + SKS_X5U_NEGATIVE_S); /* nobody has asked */
+    sks_x5u_refresh(cache, eco.now + 3601 + SKS_X5U_NEGATIVE_S); /* not triggered by a call */
     told = 0;
     assert_int_equal(ask_in_visit(cache, "/short-gate.pem", eco.now + 4000, &visit),
                      HSM_ERR_NOT_FOUND);
@@ -799,7 +843,7 @@ a_preloaded_chain_is_preloaded_after_its_end_too(void **state)
     wait_until_told(1);
     sks_x5u_visit_free(visit);
     wait_for_fetches(cache, 3);
-    for (unsigned i = 1; i <= SKS_X5U_PRELOADED_MAX; i++) { /* it has one of the places still */
+    for (unsigned i = 1; i <= SKS_X5U_PRELOADED_MAX; i++) { /* it still holds one of the places */
         snprintf(url, sizeof(url), "%s/%u.pem", repository.base, i);
         assert_int_equal(sks_x5u_preload(cache, url, NULL),
                          i < SKS_X5U_PRELOADED_MAX ? HSM_OK : HSM_ERR_USAGE);
@@ -807,7 +851,7 @@ a_preloaded_chain_is_preloaded_after_its_end_too(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* What a call has asked for again after it had failed once. */
+/* The chain that a call waits for, after an earlier fetch of it failed. */
 static void
 what_is_waited_for_is_not_pushed_out(void **state)
 {
@@ -822,7 +866,7 @@ what_is_waited_for_is_not_pushed_out(void **state)
     is_gate_shut = true;
     told = 0;
     assert_int_equal(ask(cache, "127.0.0.1", "/gate.pem", &chain), HSM_ERR_NOT_FOUND);
-    for (unsigned i = 0; i < FAILURES; i++) { /* they are as if they had failed */
+    for (unsigned i = 0; i < FAILURES; i++) { /* these count as failed fetches */
         snprintf(url, sizeof(url), "%s/%u.pem", repository.base, i);
         assert_int_equal(sks_x5u_preload(cache, url, NULL), HSM_OK);
     }
@@ -834,7 +878,8 @@ what_is_waited_for_is_not_pushed_out(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* However much is asked of it, and whoever does not wait is told when the cache ends. */
+/* This holds for any number of requests to it. When the cache is freed, waiting calls are
+ * notified. */
 static void
 a_slow_repository_slows_no_other(void **state)
 {
@@ -883,7 +928,7 @@ vouch(struct sks_x5u_cache *cache, const char *path)
     sks_x5u_vouch(cache, url);
 }
 
-/* Whoever sends calls can name what he likes; what stays is what signs calls. */
+/* A caller can name any URL; chains that have verified a call stay in the cache. */
 static void
 strangers_do_not_push_out_chains_that_sign_calls(void **state)
 {
@@ -898,7 +943,7 @@ strangers_do_not_push_out_chains_that_sign_calls(void **state)
         fetches = 0;
         assert_int_equal(get(caches[i], "/1.pem", eco.now), HSM_OK);
         vouch(caches[i], "/1.pem");
-        vouch(caches[i], "/2.pem"); /* before it is there, too */
+        vouch(caches[i], "/2.pem"); /* also before it was fetched */
         assert_int_equal(get(caches[i], "/2.pem", eco.now), HSM_OK);
         for (unsigned stranger = 0; stranger < 8; stranger++) {
             snprintf(path, sizeof(path), "/stranger-%u.pem", stranger);
@@ -907,7 +952,7 @@ strangers_do_not_push_out_chains_that_sign_calls(void **state)
         wait_for_fetches(caches[i], 10);
         assert_int_equal(get(caches[i], "/1.pem", eco.now), HSM_OK);
         assert_int_equal(get(caches[i], "/2.pem", eco.now), HSM_OK);
-        assert_int_equal(get(caches[i], path, eco.now), HSM_OK); /* the last of them */
+        assert_int_equal(get(caches[i], path, eco.now), HSM_OK); /* the last stranger's chain */
         wait_for_fetches(caches[i], 10);
         sks_x5u_count(caches[i], &count);
         assert_int_equal(count.kept, 4);
@@ -916,8 +961,8 @@ strangers_do_not_push_out_chains_that_sign_calls(void **state)
     }
 }
 
-/* Hosts that take connections and say nothing, of a domain that has as many as its owner likes:
- * 127.0.0.2 and so on, with the port of the repository. */
+/* Hosts that accept connections and never answer, as an attacker can have any number of them in one
+ * domain: 127.0.0.2 and so on, with the port of the repository. */
 static void
 open_tarpits(int *sockets, size_t count)
 {
@@ -945,8 +990,9 @@ ask_tarpits(struct sks_x5u_cache *cache, size_t count)
     }
 }
 
-/* Of so many tarpits twelve are waited for. Those for which nobody had time are told before any
- * of the twelve is given up: false when they were not, as on a machine that is seconds late. */
+/* Twelve of the tarpits are waited for. The calls for which no thread was free are notified before
+ * any of the twelve times out. Returns false if they were not, as happens on a machine that is
+ * seconds late. */
 static bool
 tarpits_leave_room(size_t count)
 {
@@ -956,7 +1002,7 @@ tarpits_leave_room(size_t count)
 
     vouch(cache, "/before.pem");
     ask_tarpits(cache, count);
-    assert_int_equal(get(cache, "/new.pem", eco.now), HSM_OK); /* which waits 400 ms, not 4 s */
+    assert_int_equal(get(cache, "/new.pem", eco.now), HSM_OK); /* waits 400 ms, not 4 s */
     usleep(450000);
     assert_int_equal(ask(cache, "127.0.0.1", "/then.pem", &chain), HSM_ERR_NOT_FOUND);
     for (unsigned i = 0; i < 10000 && told < 1 + count - 12; i++)
@@ -984,7 +1030,7 @@ hosts_without_number_leave_room_for_those_that_sign_calls(void **state)
 
 /* ---- chains on disk -------------------------------------------------------------------------- */
 
-/* A directory of its own for each test. */
+/* A separate directory for each test. */
 static char kept_dir[4096];
 
 static void
@@ -995,9 +1041,9 @@ new_kept_dir(void)
     snprintf(kept_dir, sizeof(kept_dir), "%s/chains-%u", softhsm_dir(), number++);
 }
 
-/* The disk of the chains: full when a test says so. */
+/* While true, writing to the directory of the chains fails with ENOSPC. */
 static atomic_bool is_disk_full;
-static atomic_uint refused; /* chains that were to be written */
+static atomic_uint refused; /* attempts to write a chain */
 
 int
 mkdir(const char *path, mode_t mode)
@@ -1027,7 +1073,7 @@ cache_on_disk(size_t chains_max, unsigned queue_ms)
     return cache;
 }
 
-/* How many there are; the path of one of them. */
+/* Returns the number of kept chains and writes the path of one of them to `path`. */
 static size_t
 kept_files(char path[8192])
 {
@@ -1037,7 +1083,7 @@ kept_files(char path[8192])
 
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
         if (entry->d_name[0] == '.' || strchr(entry->d_name, '.') != NULL)
-            continue; /* or is being written */
+            continue; /* not a chain, or still being written */
         snprintf(path, 8192, "%s/%s", kept_dir, entry->d_name);
         count++;
     }
@@ -1056,7 +1102,7 @@ wait_for_files(size_t count)
     assert_int_equal(kept_files(path), count);
 }
 
-/* A cache ends that a chain was vouched for in; the repository is away from then on. */
+/* Vouch for one chain in a cache and free that cache; from then on the repository is down. */
 static void
 leave_one_chain(const char *path)
 {
@@ -1081,7 +1127,7 @@ who_comes_after_has_what_was_vouched_for(void **state)
     static const struct {
         time_t after;
         enum hsm_status wanted;
-        unsigned fetches; /* a stale one is asked for again */
+        unsigned fetches; /* a stale chain is fetched again */
     } times[] = {
         {0, HSM_OK, 0},
         {SKS_X5U_CACHE_S - 1, HSM_OK, 0},
@@ -1119,7 +1165,7 @@ a_kept_chain_ends_with_its_leaf(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* Sweep after sweep, until the writes that were refused are more, or a file is there. */
+/* Sweep repeatedly until `count` writes were refused or `files` files exist. */
 static void
 sweep_until(struct sks_x5u_cache *cache, time_t *now, unsigned count, size_t files)
 {
@@ -1131,7 +1177,7 @@ sweep_until(struct sks_x5u_cache *cache, time_t *now, unsigned count, size_t fil
     }
 }
 
-/* And is not fetched for that. */
+/* Writing it later does not fetch it again. */
 static void
 a_chain_that_could_not_be_written_is_written_after_the_next_sweep(void **state)
 {
@@ -1163,7 +1209,7 @@ a_chain_that_could_not_be_written_is_written_after_the_next_sweep(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* It is used, and asked for anew. */
+/* Whether the chain is served and fetched again because it is stale. */
 static bool
 is_stale(struct sks_x5u_cache *cache, const char *path, time_t now)
 {
@@ -1195,7 +1241,7 @@ processes_beside_one_another_fetch_once(void **state)
     wait_for_files(1);
     assert_int_equal(get(other, "/known.pem", eco.now), HSM_OK);
     assert_int_equal(fetches, 1);
-    vouch(other, "/known.pem"); /* it knows already */
+    vouch(other, "/known.pem"); /* it was already vouched for */
     assert_int_equal(kept_files(path), 1);
     assert_int_equal(stat(path, &before), 0);
     now = before;
@@ -1207,7 +1253,7 @@ processes_beside_one_another_fetch_once(void **state)
     }
     assert_true(now.st_ino != before.st_ino);
     fetches = 0;
-    while (is_stale(other, "/known.pem", stale)) /* until it has taken that */
+    while (is_stale(other, "/known.pem", stale)) /* until it has read the new file */
         usleep(1000);
     assert_int_equal(fetches, 0);
     sks_x5u_cache_free(other);
@@ -1215,7 +1261,7 @@ processes_beside_one_another_fetch_once(void **state)
 }
 
 static const struct {
-    const char *from, *to; /* in the file */
+    const char *from, *to; /* replaced in the file */
 } forgeries[] = {
     {"{", ""},
     {"\"x5u\":\"https://", "\"x5u\":\"https://other."},
@@ -1266,7 +1312,8 @@ what_is_no_kept_chain_is_not_used(void **state)
     free(text);
 }
 
-/* The newest stay; what nobody will complete goes, and what is of somebody else stays. */
+/* The newest chains stay. An old partly written file is removed, and an unrelated directory
+ * stays. */
 static void
 what_is_kept_has_the_bound_of_the_cache(void **state)
 {
@@ -1296,7 +1343,7 @@ what_is_kept_has_the_bound_of_the_cache(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* Its host is one of those that strangers leave room for. */
+/* The host of a kept chain counts as known: room is left for it when strangers fill the queue. */
 static void
 who_comes_after_knows_hosts(void **state)
 {
@@ -1312,7 +1359,7 @@ who_comes_after_knows_hosts(void **state)
     sks_x5u_refresh(cache, eco.now);
     open_tarpits(sockets, COUNT(sockets));
     ask_tarpits(cache, COUNT(sockets));
-    for (unsigned i = 0; i < 20 && st != HSM_OK; i++) { /* it is looked for meanwhile */
+    for (unsigned i = 0; i < 20 && st != HSM_OK; i++) { /* until the known host is loaded */
         snprintf(path, sizeof(path), "/new-%u.pem", i);
         st = get(cache, path, eco.now);
     }
@@ -1386,7 +1433,7 @@ fetches_of_different_urls_do_not_wait_for_each_other(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* A stranger who names many URLs that fail does not push out what callers use. */
+/* Many URLs that fail do not evict the chains in use. */
 static void
 failures_do_not_push_out_chains(void **state)
 {
@@ -1403,7 +1450,7 @@ failures_do_not_push_out_chains(void **state)
     assert_int_equal(get(cache, "/c.pem", eco.now), HSM_OK);
     assert_int_equal(get(cache, path, eco.now), HSM_ERR_BUSY);
     assert_int_equal(fetches, 0);
-    assert_int_equal(get(cache, "/missing-0.pem", eco.now), HSM_ERR_BUSY); /* the oldest went */
+    assert_int_equal(get(cache, "/missing-0.pem", eco.now), HSM_ERR_BUSY); /* evicted */
     assert_int_equal(fetches, 1);
     sks_x5u_cache_free(cache);
 }
@@ -1425,6 +1472,8 @@ main(void)
         cmocka_unit_test(what_has_not_changed_is_not_sent_again),
         cmocka_unit_test(a_chain_that_no_call_names_is_forgotten),
         cmocka_unit_test(failures_are_repeated_later_and_later_within_a_bound),
+        cmocka_unit_test(a_clock_that_is_set_back_delays_no_fetch),
+        cmocka_unit_test(a_preloaded_chain_is_fetched_after_the_clock_was_set_back),
         cmocka_unit_test(the_chain_that_was_not_used_for_longest_goes_first),
         cmocka_unit_test(chains_can_be_there_before_anybody_asks),
         cmocka_unit_test(who_does_not_wait_is_told),
