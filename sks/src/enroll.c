@@ -25,19 +25,19 @@
 #include "key_label_internal.h"
 
 #define FETCH_BACK_MS 10000
-#define SLICE_MS      200 /* between looks whether to stop */
-#define LINE_MAX_LEN  1024 /* characters of a line of progress; longer ones are cut */
+#define SLICE_MS      200 /* between calls of stopped() */
+#define LINE_MAX_LEN  1024 /* octets of a progress line with its NUL; longer lines are cut */
 
-/* One enrollment, begun or continued from any state. */
+/* One enrollment, new or continued from any state. */
 struct run {
     const struct sks_enrollment *with;
     struct sks_credential credential;
     struct certs_tnauthlist *tnauthlist;
     struct hsm_key *key;
-    bool is_continued; /* an earlier run may have made an order that it could not note */
+    bool is_continued; /* an earlier run may have made an order without recording it */
     struct certs_chain *replaced_chain; /* of the credential it replaces; NULL: none */
     char *order_x5u; /* where the CA hosts the chain; NULL: not given */
-    enum acme_client_refused refused; /* what the CA refused, if it did */
+    enum acme_client_refused refused; /* what the CA refused, with HSM_ERR_DENIED */
     struct hsm_reason *why;
 };
 
@@ -64,7 +64,7 @@ static void HSM_PRINTF(2, 3) tell(const struct run *run, const char *format, ...
     run->with->progress(run->with->context, line);
 }
 
-/* Durable before it takes effect: the state changes here only when the catalogue has it. */
+/* Durable before it takes effect: the state changes here only once the catalogue has it. */
 static enum hsm_status
 advance(struct run *run, enum sks_state state)
 {
@@ -80,7 +80,7 @@ advance(struct run *run, enum sks_state state)
                       sks_state_text(state), hsm_status_text(st));
 }
 
-/* ---- begin, or continue what an earlier run left ---- */
+/* ---- begin, or continue an earlier run ---- */
 
 static bool
 is_on_the_way(const struct run *run, const struct sks_credential *credential)
@@ -90,28 +90,31 @@ is_on_the_way(const struct run *run, const struct sks_credential *credential)
            strcmp(credential->ca_directory, run->with->ca_directory) == 0;
 }
 
-static bool
-lacks_key(const struct run *run, const struct sks_credential *credential)
+/* What is wrong with its key for good; NULL: nothing, or the token is away. */
+static const char *
+fault_of_key(const struct run *run, const struct sks_credential *credential)
 {
     struct hsm_key *key = NULL;
     enum hsm_status st = hsm_key_find(run->with->token, credential->key_uri, &key);
 
     hsm_key_free(key);
-    return st == HSM_ERR_NOT_FOUND;
+    if (st == HSM_ERR_UNTRUSTED) /* as SoftHSM leaves it when it is killed while it generates */
+        return "its key does not have the attributes that it must have";
+    if (st == HSM_ERR_NOT_FOUND && credential->state != SKS_GENERATED) /* may not exist yet */
+        return "its key is not in the token any more";
+    return NULL;
 }
 
-/* Why the credential can never become active; NULL: it can. */
+/* Why the credential can never become active; NULL: it still can. */
 static const char *
 hopeless(const struct run *run, const struct sks_credential *credential)
 {
     if (credential->not_after != 0 && credential->not_after <= time(NULL))
         return "ended before it was active";
-    if (credential->state == SKS_GENERATED) /* its key may not have been made yet */
-        return NULL;
-    return lacks_key(run, credential) ? "its key is not in the token any more" : NULL;
+    return fault_of_key(run, credential);
 }
 
-/* Its key signed no call. */
+/* Retiring the credential is safe, because its key has not signed any call. */
 static enum hsm_status
 give_up_if_hopeless(struct run *run, struct sks_credential *credential)
 {
@@ -124,7 +127,7 @@ give_up_if_hopeless(struct run *run, struct sks_credential *credential)
     return sks_catalogue_put(run->with->catalogue, credential);
 }
 
-/* Take the newest credential that is on the way; without one the run's own stays empty. */
+/* Continue the newest unfinished credential; if there is none, that of the run stays empty. */
 static enum hsm_status
 take_up(struct run *run)
 {
@@ -151,7 +154,8 @@ take_up(struct run *run)
                : hsm_refuse(run->why, st, "the catalogue cannot be used: %s", hsm_status_text(st));
 }
 
-/* "pkcs11:object=sp-1234-20260115T120000Z-9f3a10c4": a key that the token does not have. */
+/* "pkcs11:object=sp-1234-20260115T120000Z-9f3a10c4": the URI of a key that is not in the token
+ * yet. */
 static enum hsm_status
 new_key_uri(const struct run *run, char **out)
 {
@@ -168,8 +172,8 @@ new_key_uri(const struct run *run, char **out)
     return st;
 }
 
-/* The key's name is in the catalogue before the key is in the token: no crash leaves a key there
- * that the catalogue lacks. */
+/* The key's name is in the catalogue before the key is generated, so that no crash leaves a key in
+ * the token that the catalogue lacks. */
 static enum hsm_status
 begin(struct run *run)
 {
@@ -294,7 +298,7 @@ is_known(void *context, const char *order_url)
 }
 
 /* RFC 9773 section 5: a new order can name the certificate that it replaces to the CA that issued
- * it. Renewal goes on if that is not possible. */
+ * it. If that is not possible, the order is made without it. */
 static const X509 *
 replaced_certificate(struct run *run)
 {
@@ -312,7 +316,7 @@ replaced_certificate(struct run *run)
     return run->replaced_chain == NULL ? NULL : certs_chain_get(run->replaced_chain, 0);
 }
 
-/* The trusted list may have only one of the roots that the CA's chains end at. */
+/* The CA may offer chains to several roots, of which the trusted list may have only one. */
 static bool
 is_trusted(void *context, const struct certs_chain *chain)
 {
@@ -321,7 +325,7 @@ is_trusted(void *context, const struct certs_chain *chain)
     return sks_trust_check(run->with->trust, chain, time(NULL), NULL) == HSM_OK;
 }
 
-/* An order that the CA has given up cannot be continued; a new one can be made for the same key. */
+/* If the CA has given up an order, make a new one for the same key. */
 static enum hsm_status
 order(struct run *run, const uint8_t *csr, size_t csr_len, struct certs_chain **chain)
 {
@@ -343,7 +347,7 @@ order(struct run *run, const uint8_t *csr, size_t csr_len, struct certs_chain **
     enum hsm_status st;
 
     if (wanted.resume_url != NULL) {
-        resumed = strdup(wanted.resume_url); /* the credential's text may change on the way */
+        resumed = strdup(wanted.resume_url); /* remember_order() frees the credential's text */
         if (resumed == NULL)
             return HSM_ERR_NOMEM;
         wanted.resume_url = resumed;
@@ -378,7 +382,8 @@ check_is_ours(struct run *run, const X509 *leaf)
     return HSM_OK;
 }
 
-/* A fault that another request would not cure ends this credential; the next run begins anew. */
+/* A fault that another request would not cure retires this credential; the next run starts a new
+ * one. */
 static void
 end(struct run *run)
 {
@@ -389,7 +394,8 @@ end(struct run *run)
         run->credential.state = SKS_RETIRED;
 }
 
-/* It came too late, or was revoked meanwhile; that its root is not on the list may pass. */
+/* True if the chain has expired or the certificate is revoked. Other refusals, such as a root that
+ * is not on the list, may be temporary. */
 static bool
 is_over(const struct run *run, const struct certs_chain *chain)
 {
@@ -451,7 +457,7 @@ obtain(struct run *run)
         st = new_csr(run, &csr, &csr_len);
     if (st == HSM_OK)
         st = order(run, csr, csr_len, &chain);
-    /* its key may have been certified by an order that was lost: CAs take none twice */
+    /* a lost order may have had this key certified, and CAs do not certify a key twice */
     if (st == HSM_ERR_DENIED && run->is_continued && run->refused == ACME_REFUSED_CSR)
         end(run);
     free(csr);
@@ -464,7 +470,8 @@ obtain(struct run *run)
 
 /* ---- published ---- */
 
-/* As verifiers do; it may not be there yet. acme_http_reply_clear() the reply. */
+/* Fetch a chain as verifiers do; HSM_ERR_BUSY: it may not be there yet. acme_http_reply_clear() the
+ * reply. */
 static enum hsm_status
 get_chain(struct run *run, const char *url, bool public_addresses_only,
           struct acme_http_reply *reply)
@@ -484,7 +491,8 @@ get_chain(struct run *run, const char *url, bool public_addresses_only,
     return st;
 }
 
-/* What verifiers will get, octet for octet, from where the operator says. */
+/* Check that verifiers will get the published octets. The operator chose the URL, so its address
+ * may be private. */
 static enum hsm_status
 fetch_back(struct run *run, const char *url)
 {
@@ -507,7 +515,8 @@ parse_own_chain(struct run *run, struct certs_chain **out)
                                  CERTS_CHAIN_LEN_MAX, out, run->why);
 }
 
-/* The STI-CA names that URL, which may be in the internal network, out of reach of verifiers. */
+/* The STI-CA chose the URL: unless the configuration allows private addresses, it must not point
+ * into the internal network, out of reach of verifiers. */
 static enum hsm_status
 fetch_hosted(struct run *run, const char *url, struct certs_chain **out)
 {
@@ -520,8 +529,8 @@ fetch_hosted(struct run *run, const char *url, struct certs_chain **out)
     return st;
 }
 
-/* The STI-CA hosts it: what verifiers get need not have the same octets, but must be the same
- * certificate in an equally good chain. */
+/* When the STI-CA hosts the chain, verifiers may get other octets than the order returned, but it
+ * must be the same certificate in a chain that is trusted as well. */
 static enum hsm_status
 find_hosted(struct run *run)
 {
@@ -591,14 +600,14 @@ takes_a_place(const struct run *run, bool *out)
     *out = false;
     for (size_t i = 0; i < count; i++)
         *out = *out || (strcmp(list[i].token_uri, run->with->token_uri) == 0 &&
-                        list[i].not_after > time(NULL) && !lacks_key(run, &list[i]));
+                        list[i].not_after > time(NULL) && fault_of_key(run, &list[i]) == NULL);
     sks_credentials_free(list, count);
     return st;
 }
 
-/* A call may be as old as SKS_FRESHNESS_S, and is signed with a certificate that covers its iat
- * (RFC 8224 section 4.1): the one before stays until this one covers every call that may come. So
- * it does at once if the CA has dated it back by that much. */
+/* A call may be up to SKS_FRESHNESS_S old, and is signed with a certificate that covers its iat
+ * (RFC 8224 section 4.1). The previous credential therefore stays active until this one covers
+ * every such call, which it does at once if the CA has dated it back by that much. */
 static enum hsm_status
 wait_for_its_calls(struct run *run)
 {
@@ -624,7 +633,7 @@ wait_for_its_calls(struct run *run)
     return HSM_OK;
 }
 
-/* Time may have passed since it was issued, and its key may have gone. */
+/* Check the chain again: time may have passed since it was issued, and its key may be gone. */
 static enum hsm_status
 activate(struct run *run)
 {

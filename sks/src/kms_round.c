@@ -8,17 +8,16 @@
 #include <certs/cert.h>
 #include <hsm/clock.h>
 #include <hsm/defer.h>
-#include <hsm/key.h>
 #include <hsm/log.h>
 #include <hsm/time.h>
 #include <sks/lifecycle.h>
 
-#define ASK_AGAIN_S     3600 /* the CA for its window, after it did not answer */
-#define ASK_UNKNOWN_S   86400 /* after it said that it gives none */
-#define ASK_LONGEST_S   (ASK_UNKNOWN_S + ASK_AGAIN_S) /* what it says itself included */
-#define LATEST_TENTHS   9 /* of a life: no window of a CA delays renewal beyond this */
-#define USED_TENTHS     1 /* of a life, after which it was used long enough to be renewed at once */
-#define LEFT_TENTHS     1 /* of what is left of a life: no Retry-After makes us wait longer ... */
+#define ASK_AGAIN_S     3600 /* until the CA is asked for its window again, after a failure ... */
+#define ASK_UNKNOWN_S   86400 /* ... or if it offers no windows */
+#define ASK_LONGEST_S   (ASK_UNKNOWN_S + ASK_AGAIN_S) /* upper bound, also for a Retry-After */
+#define LATEST_TENTHS   9 /* of a life: no CA window delays renewal beyond this */
+#define USED_TENTHS     1 /* of a life: after a use of this length renewal may be immediate */
+#define LEFT_TENTHS     1 /* of the remaining life: no Retry-After makes us wait longer ... */
 #define ASKED_MAX_S     86400 /* ... nor longer than this */
 #define JITTER_HUNDREDS 3 /* of a life, at most, by which renewals without a window differ */
 
@@ -46,7 +45,8 @@ begins(const struct sks_credential *credential)
     return credential->not_before != 0 ? credential->not_before : credential->changed_at;
 }
 
-/* A share of the certificate's life, and not for all at the same moment. */
+/* Due after a configured share of the certificate's life, with jitter so that not all are renewed
+ * at the same moment. */
 static void
 decide_by_life(const struct sks_kms *kms, const struct sks_credential *credential,
                struct sks_renewal *out)
@@ -58,9 +58,10 @@ decide_by_life(const struct sks_kms *kms, const struct sks_credential *credentia
                (time_t)acme_backoff_random((unsigned)(life / 100 * JITTER_HUNDREDS) + 1);
 }
 
-/* A window that is over is a reason to renew at once (RFC 9773 section 4.2), and may be over for
- * what is made then, too, by a clock or a calculation of the CA that is wrong. So it is at once for
- * what took the place of one that was in use for long; else after a wait, which doubles. */
+/* When the CA's window has passed, renewal is due at once (RFC 9773 section 4.2). If the CA's clock
+ * or calculation is wrong, the window of the next certificate may have passed too. Renewal is
+ * therefore immediate only if the previous credential was in use long enough; otherwise it waits,
+ * each time twice as long. */
 static time_t
 earliest(const struct sks_kms *kms, const struct sks_credential *credential)
 {
@@ -123,7 +124,7 @@ decide_by_window(const struct kms_provider *provider, const struct sks_credentia
                  window->explanation_url[0] != '\0' ? ", see " : "", window->explanation_url);
 }
 
-/* That of the provider whose certificate it is; false: none any more. */
+/* The provider's STI-CA that issued the credential; false: none of those now configured. */
 static bool
 ca_of(const struct kms_provider *provider, const struct sks_credential *credential, size_t *out)
 {
@@ -138,7 +139,7 @@ ca_of(const struct kms_provider *provider, const struct sks_credential *credenti
     return false;
 }
 
-/* The public functions count providers. */
+/* The public functions take the index of a provider. */
 static size_t
 number_of(const struct kms_provider *provider)
 {
@@ -186,7 +187,8 @@ ask_ca(struct kms_provider *provider, const struct sks_credential *credential, t
                 (long long)credential->id, why.text);
 }
 
-/* When a credential is to be renewed, as decided before or now; *out is in the catalogue. */
+/* When a credential is due for renewal, as decided before or now; the decision is in the
+ * catalogue. */
 static enum hsm_status
 decide(struct kms_provider *provider, const struct sks_credential *credential, time_t now,
        time_t *due)
@@ -214,13 +216,15 @@ decide(struct kms_provider *provider, const struct sks_credential *credential, t
 
 /* ---- one token ---- */
 
-/* What a token has of the service provider: NULL, or in the list. */
+/* The credentials of the service provider on a token; NULL, or in the list. */
 struct holding {
     const struct sks_credential *active, *on_the_way; /* the newest */
-    struct hsm_reason lost; /* why the active one is of no use any more; "": it is */
+    const struct sks_credential *retiring; /* the newest; used only if none is active */
+    struct hsm_reason lost; /* why a new one is needed at once; "": it is not */
 };
 
-/* What was begun before the active one, at another CA for instance, is not needed any more. */
+/* A credential that was begun before the active one, for instance at another CA, is no longer
+ * needed. */
 static void
 give_up(struct kms_provider *provider, struct sks_credential *credential)
 {
@@ -248,6 +252,8 @@ find_holding(struct kms_provider *provider, size_t token, struct sks_credential 
             give_up(provider, &list[i]);
         else if (list[i].state < SKS_ACTIVE && out->on_the_way == NULL)
             out->on_the_way = &list[i];
+        else if (list[i].state == SKS_RETIRING && out->retiring == NULL)
+            out->retiring = &list[i];
     }
 }
 
@@ -257,8 +263,8 @@ may_ask(const struct kms_place *place, size_t ca, time_t now)
     return acme_time_is_due(place->waits[ca].until, place->waits[ca].for_s, now);
 }
 
-/* The first STI-CA, or that of what is on its way; when time runs out and it failed another one,
- * which need not be left alone. */
+/* The STI-CA of the unfinished credential, or else the first. If time runs out after failures, the
+ * next STI-CA that may be asked now. */
 static size_t
 choose_ca(const struct kms_provider *provider, const struct holding *holding,
           const struct kms_place *place, bool is_urgent, time_t now)
@@ -291,8 +297,8 @@ longest_wait(const struct sks_kms *kms, const struct holding *holding, time_t no
     return longest < ASKED_MAX_S ? longest : ASKED_MAX_S;
 }
 
-/* A wait that the STI-CA requested is kept. What it refused is retried less often than a failure
- * that may be temporary. */
+/* A wait requested by the STI-CA is observed, up to longest_wait(). A refusal is retried less often
+ * than a failure that may be temporary. */
 static time_t
 put_off(struct kms_provider *provider, size_t token, size_t ca, const struct holding *holding,
         enum hsm_status st, time_t now)
@@ -321,14 +327,23 @@ went_well(struct kms_place *place)
     place->failures = 0;
 }
 
-/* The catalogue compares texts: what takes a credential's place has that of its token, although the
- * configuration may word it otherwise now (RFC 7512). */
+/* The catalogue compares token URIs as texts: a credential that replaces another one gets the same
+ * URI, although the configuration may now word it differently (RFC 7512). */
 static const char *
 name_of_token(const struct holding *holding, const char *uri)
 {
     if (holding->active != NULL)
         return holding->active->token_uri;
     return holding->on_the_way != NULL ? holding->on_the_way->token_uri : uri;
+}
+
+/* The id of the credential that a new one replaces; 0: none. */
+static int64_t
+replaced_by_next(const struct holding *holding)
+{
+    if (holding->active != NULL)
+        return holding->active->id;
+    return holding->lost.text[0] != '\0' ? holding->retiring->id : 0;
 }
 
 static void
@@ -345,8 +360,7 @@ renew(struct kms_provider *provider, size_t token, size_t ca, const struct holdi
     time_t begun = hsm_clock_s();
     int64_t id;
     enum hsm_status st =
-        sks_kms_enroll(kms, number_of(provider), name, ca,
-                       holding->active == NULL ? 0 : holding->active->id, &id, &why);
+        sks_kms_enroll(kms, number_of(provider), name, ca, replaced_by_next(holding), &id, &why);
 
     if (st != HSM_OK && is_stopped(kms)) /* not a failure: the next run continues it */
         return;
@@ -364,30 +378,16 @@ renew(struct kms_provider *provider, size_t token, size_t ca, const struct holdi
     sks_kms_note(kms, provider->config->spc, uri, text, now);
 }
 
-/* True if the active credential must be replaced at once: its key is missing or is another one, for
- * instance because the token was reset or replaced; or its certificate is refused, because it was
- * revoked or its root left the list. A reason other than a missing key may be temporary. */
-static bool
-is_lost(const struct sks_kms *kms, const struct sks_credential *active, struct hsm_token *token,
-        time_t now, struct hsm_reason *why)
+/* Note why a token is not open, and why its credential was withdrawn, if it was. */
+static void
+note_away(const struct kms_provider *provider, const char *uri, const char *lost, time_t now)
 {
-    DEFER(hsm_key_free) struct hsm_key *key = NULL;
-    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-    enum hsm_status st = hsm_key_find(token, active->key_uri, &key);
+    const char *fault = sks_tokens_fault(provider->kms->tokens, uri);
+    char text[2 * HSM_REASON_MAX];
 
-    if (st == HSM_ERR_NOT_FOUND) {
-        hsm_refuse(why, st, "credential %lld: its key is not in the token any more",
-                   (long long)active->id);
-        return true;
-    }
-    if (st != HSM_OK ||
-        certs_chain_parse_pem(active->chain_pem, strlen(active->chain_pem), CERTS_CHAIN_LEN_MAX,
-                              &chain, NULL) != HSM_OK ||
-        hsm_key_matches(key, certs_cert_public(certs_chain_get(chain, 0))))
-        return sks_kms_is_refused(kms->verification.trust, active, now, why);
-    hsm_refuse(why, HSM_ERR_UNTRUSTED, "credential %lld: another key has its name",
-               (long long)active->id);
-    return true;
+    snprintf(text, sizeof(text), "%s%s%s", lost, *lost != '\0' && fault != NULL ? "; " : "",
+             fault != NULL ? fault : "");
+    sks_kms_note(provider->kms, provider->config->spc, uri, text[0] != '\0' ? text : NULL, now);
 }
 
 static enum hsm_status
@@ -404,12 +404,14 @@ look_at(struct kms_provider *provider, size_t token, struct sks_credential *list
     size_t ca;
     enum hsm_status st = HSM_OK;
 
+    find_holding(provider, token, list, count, &holding);
+    if (holding.active == NULL && holding.retiring != NULL)
+        (void)sks_kms_is_refused(kms->verification.trust, holding.retiring, now, &holding.lost);
     if (open == NULL) {
-        sks_kms_note(kms, provider->config->spc, uri, sks_tokens_fault(kms->tokens, uri), now);
+        note_away(provider, uri, holding.lost.text, now);
         return HSM_OK;
     }
-    find_holding(provider, token, list, count, &holding);
-    if (holding.active != NULL && !is_lost(kms, holding.active, open, now, &holding.lost)) {
+    if (holding.active != NULL && !sks_kms_is_lost(kms, holding.active, now, &holding.lost)) {
         st = decide(provider, holding.active, now, &due);
         is_urgent = sks_alarm_at(due, holding.active->not_after, now) >= SKS_URGENT;
     }
@@ -479,7 +481,7 @@ sks_kms_make_due(struct sks_kms *kms, size_t provider, time_t now)
                                                SKS_ACTIVE, SKS_ACTIVE, &list, &count);
 
     for (size_t i = 0; st == HSM_OK && i < count; i++) {
-        /* not asked again before it is renewed, or a CA's window would take it back */
+        /* the CA is not asked again before the renewal: its window would override this */
         const struct sks_renewal renewal = {.due = now, .ask_at = now + ASK_UNKNOWN_S};
 
         st = sks_catalogue_renewal_put(kms->catalogue, list[i].id, &renewal);
@@ -518,7 +520,8 @@ sks_kms_notify(struct kms_provider *provider, time_t now)
     sks_credentials_free(list, count);
 }
 
-/* The next look: soon enough for what was put off, and not at the same second everywhere. */
+/* Seconds until the next look: not after the end of a wait, and with jitter so that not all
+ * instances look at the same second. */
 static unsigned
 next_look_s(const struct kms_provider *provider, time_t now)
 {
@@ -535,7 +538,7 @@ next_look_s(const struct kms_provider *provider, time_t now)
     return wait > 0 ? wait : 1;
 }
 
-/* What signs no more is put away whether or not anything else can be done. */
+/* Retire and destroy what no longer signs, even if the provider could not be prepared. */
 static void
 tidy(struct kms_provider *provider, time_t now)
 {
@@ -568,11 +571,13 @@ sks_kms_look(struct sks_kms *kms, size_t number, time_t now, unsigned *again_s)
     size_t count = 0;
     enum hsm_status prepared = sks_kms_prepare(provider, &why);
     enum hsm_status st = sks_catalogue_list_in(kms->catalogue, provider->config->spc, SKS_GENERATED,
-                                               SKS_ACTIVE, &list, &count);
+                                               SKS_RETIRING, &list, &count);
 
     sks_kms_note(kms, provider->config->spc, SKS_KMS_LOCK_MATTER, NULL, now);
     sks_kms_note(kms, provider->config->spc, "configuration", prepared == HSM_OK ? NULL : why.text,
                  now);
+    if (st == HSM_OK)
+        sks_kms_withdraw_refused(provider, list, count, now);
     if (prepared == HSM_OK)
         for (size_t i = 0; st == HSM_OK && i < provider->config->token_count && !is_stopped(kms);
              i++)

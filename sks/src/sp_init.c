@@ -4,7 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
 
 #include <acme/provision.h>
 #include <certs/chain.h>
@@ -17,10 +21,13 @@
 #include <sks/enroll.h>
 #include <sks/sp_config.h>
 
+#include "x5u_internal.h"
+
 #define CLIENT_VALID_DAYS 397
 #define BEARER_OCTETS     32 /* of randomness */
 #define NAMES_MAX         16 /* of the TLS server certificate, besides cr_url's host */
 #define HOST_MAX          255 /* characters */
+#define PORT_DIGITS       5
 #define PA_ANCHORS_FILE   "pa-anchors.pem"
 #define TLS_CA_FILE       "tls-ca.pem"
 
@@ -40,37 +47,39 @@ address_host(const char *address, char host[HOST_MAX + 1])
     snprintf(host, HOST_MAX + 1, "%.*s", (int)len, address);
 }
 
-/* "HOST:PORT" of an https URL. */
-static void
-url_authority(const char *url, char authority[HOST_MAX + 1])
-{
-    const char *start = strstr(url, "://");
-
-    start = start == NULL ? url : start + 3;
-    snprintf(authority, HOST_MAX + 1, "%.*s", (int)strcspn(start, "/"), start);
-}
-
 static bool
 is_loopback(const char *host)
 {
-    return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 ||
-           strncmp(host, "127.", 4) == 0;
+    struct in_addr v4;
+    struct in6_addr v6;
+
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
+    if (inet_pton(AF_INET6, host, &v6) == 1)
+        return IN6_IS_ADDR_LOOPBACK(&v6);
+    return strcasecmp(host, "localhost") == 0;
 }
 
-/* An STI-CR on the loopback is part of a lab: its verifier must be allowed to fetch from there. */
+/* An STI-CR on the loopback is part of a lab: its verifier must be allowed to fetch from there.
+ * A URL that is not an x5u is refused by a later step. */
 static bool
-repository_is_local(const struct sks_sp_init *init, char port[HOST_MAX + 1])
+repository_is_local(const struct sks_sp_init *init, unsigned *port)
 {
-    char authority[HOST_MAX + 1];
-    char host[HOST_MAX + 1];
-    const char *colon;
+    char x5u[SKS_X5U_MAX + 1];
+    char name[HOST_MAX + 1];
+    const char *host;
+    size_t len;
 
-    url_authority(init->cr_url, authority);
-    address_host(authority, host);
-    colon = strrchr(authority, ':');
-    snprintf(port, HOST_MAX + 1, "%s",
-             colon != NULL && strchr(colon, ']') == NULL ? colon + 1 : "443");
-    return is_loopback(host);
+    snprintf(x5u, sizeof(x5u), "%s/", init->cr_url); /* of a chain in it */
+    if (sks_x5u_parse(x5u, port, NULL) != HSM_OK)
+        return false;
+    host = sks_x5u_host(x5u, &len);
+    if (*host == '[') { /* RFC 3986 section 3.2.2 */
+        host++;
+        len -= 2;
+    }
+    snprintf(name, sizeof(name), "%.*s", (int)len, host);
+    return is_loopback(name);
 }
 
 static void
@@ -231,12 +240,14 @@ make_files(const struct sks_sp_init *init)
 static enum hsm_status
 make_text(const struct sks_sp_init *init, const struct acme_provision_sources *sources, char **text)
 {
-    char port[HOST_MAX + 1];
-    const bool local = repository_is_local(init, port);
-    const bool usual = strcmp(port, "443") == 0 || strcmp(port, "8443") == 0;
-    const char *own_port = local && !usual ? port : NULL;
+    unsigned port = 0;
+    const bool local = repository_is_local(init, &port);
+    const bool usual = port == 443 || port == 8443;
+    char port_text[PORT_DIGITS + 1];
+    const char *own_port = local && !usual ? port_text : NULL;
     const char *tls_ca = init->tls_ca != NULL ? TLS_CA_FILE : NULL;
 
+    snprintf(port_text, sizeof(port_text), "%hu", (unsigned short)port);
     return acme_provision_config_text(
         "sti-kms",
         (const struct acme_provision_line[]){

@@ -32,19 +32,20 @@
 #include "data.h"
 #include "ecosystem.h"
 #include "one_token.h"
+#include "raw.h"
 #include "sp_world.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define DIED         99 /* exit status of an enrollment that was to die */
+#define DIED         99 /* exit status of an enrollment that died as intended */
 
 extern char **environ;
 
-/* What an enrollment needs to know; texts are borrowed. */
+/* The parameters of an enrollment; texts are borrowed. */
 struct place {
     const char *pa_url, *ca_directory, *cr_url, *dir, *tls_ca, *pa_anchor;
 };
 
-/* What a service provider has open. */
+/* The open handles of a service provider. */
 struct sp {
     struct hsm_token *token;
     struct sks_catalogue *catalogue;
@@ -188,7 +189,7 @@ here(void)
     return &place;
 }
 
-/* Exit status of a process that enrolls until that step. */
+/* Exit status of a process that enrolls and dies after `step`. */
 static int
 enroll_until(const char *step)
 {
@@ -212,7 +213,7 @@ enroll_until(const char *step)
     return WEXITSTATUS(status);
 }
 
-/* ---- what is there afterwards ---- */
+/* ---- the state afterwards ---- */
 
 /* The last credential of the catalogue; sks_credential_clear() it. */
 static struct sks_credential
@@ -276,7 +277,7 @@ enroll(struct sp *sp, struct hsm_reason *why)
     return st;
 }
 
-/* The Identity of a call, signed with what is active now; free() it. NULL: nothing is. */
+/* The Identity of a call, signed with the active credential; free() it. NULL: there is none. */
 static char *
 sign(struct sp *sp)
 {
@@ -312,7 +313,7 @@ assert_signs(struct sp *sp)
     free(identity);
 }
 
-/* ---- the way there ---- */
+/* ---- enrollment ---- */
 
 static const char *const steps[] = {"generated", "requested", "authorised",
                                     "issued",    "published", "active"};
@@ -352,7 +353,8 @@ enrollment_goes_through_every_step(void **state)
     sks_credential_clear(&last);
 }
 
-/* Each death leaves one key, one order and one certificate behind, and the next run goes on. */
+/* However far a run got before it died, the next one continues it: in the end there is one key, one
+ * order and one certificate. */
 static void
 run_that_dies_after(const char *step, enum sks_state left, int orders_before)
 {
@@ -467,8 +469,8 @@ state_of(struct sp *sp, int64_t id)
     return state;
 }
 
-/* As a CA gives it that dates nothing back: calls of up to a minute ago are before its notBefore,
- * and are signed with the one before until there are none any more. */
+/* The CA does not backdate notBefore, so a call made up to a minute ago lies before it. Such calls
+ * are signed with the predecessor until there can be none left. */
 static void
 a_successor_signs_when_no_call_is_older_than_its_certificate(void **state)
 {
@@ -502,7 +504,7 @@ a_successor_signs_when_no_call_is_older_than_its_certificate(void **state)
     sks_credential_clear(&second);
 }
 
-/* Nobody signs meanwhile: what can be signed is. */
+/* Without a predecessor, the credential is activated at once and signs the calls that it covers. */
 static void
 the_first_signs_at_once(void **state)
 {
@@ -523,7 +525,7 @@ the_first_signs_at_once(void **state)
     sks_credential_clear(&first);
 }
 
-/* The token was reset, or another one has its name now. */
+/* The token was reset, or another token now has its label. */
 static void
 a_credential_whose_key_is_gone_on_the_way_is_given_up(void **state)
 {
@@ -547,7 +549,34 @@ a_credential_whose_key_is_gone_on_the_way_is_given_up(void **state)
     sks_credential_clear(&lost);
 }
 
-/* ---- what stands in the way ---- */
+/* SoftHSM was killed while it generated the key: the catalogue has only the key's label, and
+ * CKA_LOCAL is not set yet. */
+static void
+a_credential_whose_key_was_half_generated_is_given_up(void **state)
+{
+    struct sks_credential lost;
+    struct hsm_reason why;
+    struct raw *raw = raw_open("sp");
+    size_t count;
+    CLEAR_AFTER(sp_close) struct sp sp;
+
+    (void)state;
+    assert_true(raw_import(raw, "half-generated", 1));
+    raw_close(raw);
+    assert_int_equal(enroll_until("generated"), DIED);
+    lost = last_credential(&count);
+    free(lost.key_uri);
+    lost.key_uri = strdup("pkcs11:object=half-generated");
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(sks_catalogue_put(sp.catalogue, &lost), HSM_OK);
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_int_equal(state_of(&sp, lost.id), SKS_RETIRED);
+    assert_last_state(SKS_ACTIVE, 2);
+    assert_signs(&sp);
+    sks_credential_clear(&lost);
+}
+
+/* ---- obstacles ---- */
 
 static void
 wrong_password_is_denied_and_the_order_kept(void **state)
@@ -609,7 +638,7 @@ busy_ca_is_asked_again_by_the_next_run(void **state)
     assert_last_state(SKS_ACTIVE, 1);
 }
 
-/* The CA has lost or given up the order: another is made for the same key. */
+/* The CA has lost or invalidated the order: a new order is placed for the same key. */
 static void
 order_that_is_gone_is_replaced(void **state)
 {
@@ -638,7 +667,7 @@ order_that_is_gone_is_replaced(void **state)
     sks_credential_clear(&after);
 }
 
-/* A CA that answers with a certificate of another key: that credential is over. */
+/* The CA issued a certificate for another key: the credential is retired. */
 static void
 certificate_of_another_key_retires_the_credential(void **state)
 {
@@ -659,7 +688,7 @@ certificate_of_another_key_retires_the_credential(void **state)
     free(pem);
 }
 
-/* An enrollment that ends with a certificate issued, and not taken: its root is not on the list. */
+/* An enrollment whose certificate was issued but refused: its root is not on the list. */
 static void
 leave_what_is_issued(struct sp *sp)
 {
@@ -671,7 +700,7 @@ leave_what_is_issued(struct sp *sp)
     assert_int_equal(sks_trust_fixed(roots, NULL, 0, NULL, sp->pa_anchors, &strangers), HSM_OK);
     sp->enrollment.trust = strangers;
     assert_int_equal(enroll(sp, &why), HSM_ERR_UNTRUSTED);
-    assert_last_state(SKS_REQUESTED, 1); /* the list may come to have that root */
+    assert_last_state(SKS_REQUESTED, 1); /* the root may be added to the list later */
     sp->enrollment.trust = sp->trust;
     sks_trust_free(strangers);
     certs_chain_free(roots);
@@ -691,7 +720,7 @@ chain_to_an_untrusted_root_is_not_published(void **state)
     assert_int_equal(world.ca.finalized, 1);
 }
 
-/* It waits at the CA for good, and would be fetched again and again. */
+/* It stays at the CA and would otherwise be fetched again and again. */
 static void
 certificate_that_was_revoked_before_it_was_taken_is_given_up(void **state)
 {
@@ -702,7 +731,7 @@ certificate_that_was_revoked_before_it_was_taken_is_given_up(void **state)
     sp_open(&before, here(), ECO_SPC);
     leave_what_is_issued(&before);
     revoke_the_last();
-    sp_open(&after, here(), ECO_SPC); /* with the CRL of now */
+    sp_open(&after, here(), ECO_SPC); /* with the current CRL */
     assert_int_equal(enroll(&after, &why), HSM_ERR_UNTRUSTED);
     assert_non_null(strstr(why.text, "revoked"));
     assert_last_state(SKS_RETIRED, 1);
@@ -711,7 +740,7 @@ certificate_that_was_revoked_before_it_was_taken_is_given_up(void **state)
     assert_signs(&after);
 }
 
-/* The CA has it no more; its key was certified, and is not certified again. */
+/* The CA no longer has the certificate. Its key was certified once and is not certified again. */
 static void
 certificate_that_is_lost_is_asked_for_with_another_key(void **state)
 {
@@ -733,7 +762,7 @@ certificate_that_is_lost_is_asked_for_with_another_key(void **state)
     assert_int_equal(world.ca.finalized, 3);
 }
 
-/* What stands between us and the CA says nothing of the order. */
+/* An answer of an intermediary between client and CA says nothing about the order. */
 static void
 an_order_survives_who_refuses_for_another_reason(void **state)
 {
@@ -764,7 +793,7 @@ an_order_survives_who_refuses_for_another_reason(void **state)
                                                          .poll_limit_s = 5},
                             &client, &why),
             HSM_OK);
-        sp.enrollment.client = client; /* that has not asked for its account yet */
+        sp.enrollment.client = client; /* has not looked up its account yet */
         break_at(&world.ca, cases[i].path, cases[i].status, cases[i].body, cases[i].content_type);
         assert_int_equal(enroll(&sp, &why), HSM_ERR_DENIED);
         assert_last_state(SKS_REQUESTED, 1);
@@ -808,7 +837,7 @@ chain_that_cannot_be_fetched_is_not_activated(void **state)
     assert_int_equal(world.ca.finalized, 1); /* issued once */
 }
 
-/* A credential that was left until its certificate ended. */
+/* A credential that was not completed before its certificate expired. */
 static void
 credential_that_ended_on_the_way_is_given_up(void **state)
 {
@@ -830,7 +859,7 @@ credential_that_ended_on_the_way_is_given_up(void **state)
     assert_last_state(SKS_ACTIVE, 2);
 }
 
-/* What another CA or token is to give is not continued here. */
+/* A credential that another CA or token was to complete is left alone. */
 static void
 credential_of_another_ca_is_left_alone(void **state)
 {
@@ -865,7 +894,7 @@ fetch_x5u(void *context, const char *x5u, time_t now, struct certs_chain **out,
     return acme_http_fetch_chain(context, x5u, out, why);
 }
 
-/* What an STI-VS that knows the list and the CRL of now says of a call. */
+/* The verdict on a call by an STI-VS with the current list and CRL. */
 static struct sks_verification
 judge(const struct place *place, const char *identity)
 {
@@ -878,7 +907,7 @@ judge(const struct place *place, const char *identity)
                                   .identity = identity};
     CLEAR_AFTER(sp_close) struct sp sp;
 
-    sp_open(&sp, place, ECO_SPC); /* what it kept is fetched anew */
+    sp_open(&sp, place, ECO_SPC); /* fetches list and CRL again */
     eco_must(sks_verifier_new(&(struct sks_verifier_config){.trust = sp.trust,
                                                             .chain = fetch_x5u,
                                                             .context = sp.http},
@@ -918,7 +947,7 @@ a_revoked_credential_signs_no_more_and_its_calls_fail(void **state)
 
     assert_int_equal(sks_revoke_begin(sp.catalogue, last_id(), &credential, &why), HSM_OK);
     assert_last_state(SKS_RETIRING, 1);
-    assert_null(sign(&sp)); /* before the CA is asked */
+    assert_null(sign(&sp)); /* before the CA is contacted */
     assert_int_equal(sks_revoke_finish(sp.catalogue, sp.client, &credential, 1, &why), HSM_OK);
     assert_last_state(SKS_RETIRED, 1);
     acme_server_forward(world.server);
@@ -928,7 +957,7 @@ a_revoked_credential_signs_no_more_and_its_calls_fail(void **state)
     assert_string_equal(verdict.verstat, "TN-Validation-Failed");
     assert_non_null(strstr(verdict.reason_desc.text, "revoked"));
 
-    assert_int_equal(enroll(&sp, &why), HSM_OK); /* and goes on with a new one */
+    assert_int_equal(enroll(&sp, &why), HSM_OK); /* enrollment continues with a new key */
     assert_last_state(SKS_ACTIVE, 2);
     free(identity);
     identity = sign(&sp);
@@ -959,7 +988,7 @@ a_revocation_that_was_cut_short_is_done_again(void **state)
     sks_credential_clear(&credential);
 
     world.ca.broken = NULL;
-    for (int i = 0; i < 2; i++) { /* the second time the CA says that it is revoked already */
+    for (int i = 0; i < 2; i++) { /* the second time, the CA answers that it is already revoked */
         assert_int_equal(sks_revoke_begin(sp.catalogue, id, &credential, &why), HSM_OK);
         assert_int_equal(sks_revoke_finish(sp.catalogue, sp.client, &credential, 1, &why), HSM_OK);
         assert_last_state(SKS_RETIRED, 1);
@@ -1065,7 +1094,8 @@ x5u_is_where_the_ca_hosts_the_chain(void **state)
     sks_x5u_cache_free(rules);
 }
 
-/* What no verifier would fetch, or would get, is not activated; it is looked at again. */
+/* A hosted chain that verifiers would refuse, or cannot fetch, is not activated; it is checked
+ * again at the next attempt. */
 static void
 chain_that_the_ca_does_not_host_well_is_not_activated(void **state)
 {
@@ -1083,7 +1113,7 @@ chain_that_the_ca_does_not_host_well_is_not_activated(void **state)
     assert_int_equal(enroll(&sp, &why), HSM_ERR_MALFORMED);
     assert_last_state(SKS_ISSUED, 1);
     sp.enrollment.hosted_by_ca = rules;
-    assert_int_equal(enroll(&sp, &why), HSM_ERR_BUSY); /* verifiers fetch from none such */
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_BUSY); /* verifiers refuse such addresses */
     assert_non_null(strstr(why.text, "public address"));
     assert_last_state(SKS_ISSUED, 1);
     sp.enrollment.private_addresses = true;
@@ -1110,7 +1140,7 @@ an_order_without_x5u_wants_an_sti_cr_of_ones_own(void **state)
     struct sks_x5u_cache *rules;
 
     (void)state;
-    assert_int_equal(enroll_until("issued"), DIED); /* nobody asked for the order's x5u */
+    assert_int_equal(enroll_until("issued"), DIED); /* the order's x5u was not fetched yet */
     sp_open(&sp, here(), ECO_SPC);
     rules = rules_with_port(&sp, world.ca.server.port);
     sp.enrollment.hosted_by_ca = rules;
@@ -1139,6 +1169,7 @@ main(int argc, char **argv)
         CASE(a_successor_signs_when_no_call_is_older_than_its_certificate),
         CASE(the_first_signs_at_once),
         CASE(a_credential_whose_key_is_gone_on_the_way_is_given_up),
+        CASE(a_credential_whose_key_was_half_generated_is_given_up),
         CASE(wrong_password_is_denied_and_the_order_kept),
         CASE(spc_of_somebody_else_is_denied),
         CASE(text_that_is_no_spc_is_refused),

@@ -1,6 +1,6 @@
 /*
- * test_kms.c - mirrors sks/src/kms.c, kms_round.c and kms_watch.c: looks at a service provider,
- * each at a time that the test sets, with a real STI-PA, STI-CA and STI-CR.
+ * test_kms.c - mirrors sks/src/kms.c, kms_lost.c, kms_round.c and kms_watch.c: looks at a service
+ * provider, each at a time that the test sets, with a real STI-PA, STI-CA and STI-CR.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,17 +18,20 @@
 #include <hsm/defer.h>
 #include <sks/enroll.h>
 #include <sks/kms.h>
+#include <sks/signers.h>
 #include <sks/sp_verification.h>
 
 #include "sp_world.h"
 
 #define NONSENSE "31536000" /* seconds: a year */
 
-/* What a service provider has open. */
+static struct hsm_secret *pin;
+
+/* The open handles of a service provider. */
 struct sp {
     struct sks_sp_config config;
     struct sks_kms *kms;
-    time_t now; /* when it was opened */
+    time_t now; /* the time when it was opened */
 };
 
 static void
@@ -51,7 +54,7 @@ write_file(const char *name, const char *text)
     close(fd);
 }
 
-/* @param more  sections of the configuration */
+/* @param more  further sections of the configuration */
 static void
 sp_open(struct sp *sp, const char *token_uri, const char *ca_directory, const char *more)
 {
@@ -109,7 +112,7 @@ all(const struct sp *sp)
     return count_in(sp, SKS_GENERATED, SKS_DESTROYED);
 }
 
-/* The active one, which is the only one; sks_credential_clear() it. */
+/* The only active credential; sks_credential_clear() it. */
 static struct sks_credential
 active(const struct sp *sp)
 {
@@ -137,7 +140,7 @@ active_id(const struct sp *sp)
     return id;
 }
 
-/* The text of a trouble in a matter that begins so; "": none. Overwritten by the next call. */
+/* The text of a trouble whose matter starts with `matter`, or "". Overwritten by the next call. */
 static const char *
 trouble(const struct sp *sp, const char *matter)
 {
@@ -155,9 +158,9 @@ trouble(const struct sp *sp, const char *matter)
 }
 
 static void
-destroy_key(const char *uri)
+destroy_key_in(const char *label, const char *uri)
 {
-    struct hsm_token *token = softhsm_reopen("sp");
+    struct hsm_token *token = softhsm_reopen(label);
     struct hsm_key *key = NULL;
 
     assert_int_equal(hsm_key_find(token, uri, &key), HSM_OK);
@@ -166,7 +169,13 @@ destroy_key(const char *uri)
     hsm_token_close(token);
 }
 
-/* ---- what is renewed, and when ---- */
+static void
+destroy_key(const char *uri)
+{
+    destroy_key_in("sp", uri);
+}
+
+/* ---- what is renewed and when ---- */
 
 static void
 a_good_credential_is_left_alone(void **state)
@@ -183,7 +192,8 @@ a_good_credential_is_left_alone(void **state)
     assert_string_equal(trouble(&sp, ""), "");
 }
 
-/* The keys of account and credential are gone: the next account did not order the predecessor. */
+/* The keys of the account and of the credential are gone. The new account did not order the
+ * predecessor. */
 static void
 a_token_that_was_reset_is_renewed_by_another_account(void **state)
 {
@@ -219,12 +229,12 @@ a_window_that_is_always_over_makes_no_new_key_each_minute(void **state)
              "application/json");
     for (int i = 0; i < 6; i++)
         look(&sp, sp.now + i);
-    assert_int_equal(all(&sp), 2); /* the first at once, as RFC 9773 section 4.2 has it */
+    assert_int_equal(all(&sp), 2); /* the first is renewed at once (RFC 9773 section 4.2) */
     look(&sp, sp.now + sp.config.retry_longest_s + 600);
     assert_int_equal(all(&sp), 3);
 }
 
-/* ---- a token that the configuration words otherwise ---- */
+/* ---- a token under another URI ---- */
 
 static void
 roll_over(struct sp *sp, const char *token_uri, char kid[512])
@@ -239,7 +249,7 @@ roll_over(struct sp *sp, const char *token_uri, char kid[512])
     sks_kms_forget(sp->kms, 0);
 }
 
-/* RFC 7512: another text, the same token, and the account that the catalogue has in it. */
+/* RFC 7512: another URI for the same token finds the account recorded for that token. */
 static void
 another_wording_of_a_token_has_the_same_account(void **state)
 {
@@ -259,10 +269,10 @@ another_wording_of_a_token_has_the_same_account(void **state)
     assert_int_equal(sks_kms_make_due(sp.kms, 0, sp.now), HSM_OK);
     look(&sp, sp.now);
     assert_int_equal(active_id(&sp), 2);
-    assert_int_equal(world.ca.orders, 2); /* by that account: `replaces` was accepted */
+    assert_int_equal(world.ca.orders, 2); /* same account: `replaces` was accepted */
 }
 
-/* ---- an STI-CA that asks to be left alone ---- */
+/* ---- an STI-CA that sends Retry-After ---- */
 
 static void
 nonsense_in_retry_after_is_bounded(void **state)
@@ -280,7 +290,7 @@ nonsense_in_retry_after_is_bounded(void **state)
     assert_non_null(strstr(trouble(&sp, "pkcs11:"), "tried again at"));
     orders = world.ca.orders;
     world.ca.broken = NULL;
-    look(&sp, sp.now + ECO_DAY / 2); /* what was asked for is kept so far */
+    look(&sp, sp.now + ECO_DAY / 2); /* the retry time is still kept */
     assert_int_equal(world.ca.orders, orders);
     assert_int_equal(all(&sp), 2);
     look(&sp, sp.now + ECO_DAY + ECO_DAY / 5);
@@ -293,7 +303,7 @@ static struct {
     atomic_int orders;
 } busy;
 
-/* A CA with the accounts of the other, that takes no orders now. */
+/* A CA that has the accounts of the other one but accepts no orders at present. */
 static void
 answer_busy(void *context, const struct acme_http_request *request,
             struct acme_http_response *response)
@@ -337,12 +347,12 @@ another_ca_need_not_wait_for_the_first(void **state)
     assert_int_equal(busy.orders, 1);
     assert_int_equal(count_in(&sp, SKS_ACTIVE, SKS_ACTIVE), 0);
     break_at(&world.ca, "/acme/new-order", 503, "", "text/plain");
-    look(&sp, sp.now + 1); /* nothing signs: that is urgent */
+    look(&sp, sp.now + 1); /* nothing signs: urgent */
     assert_int_equal(world.ca.orders, 1);
     look(&sp, sp.now + 1);
-    assert_int_equal(world.ca.orders, 1); /* both are left alone */
+    assert_int_equal(world.ca.orders, 1); /* both CAs are left alone */
     world.ca.broken = NULL;
-    look(&sp, sp.now + 180); /* and the second for a shorter time */
+    look(&sp, sp.now + 180); /* the second CA for a shorter time */
     assert_int_equal(busy.orders, 1);
     assert_int_equal(count_in(&sp, SKS_ACTIVE, SKS_ACTIVE), 1);
     assert_string_equal(trouble(&sp, "pkcs11:"), "");
@@ -370,7 +380,7 @@ a_clock_that_was_ahead_leaves_everything_as_it_was(void **state)
     assert_int_equal(active_id(&sp), 2);
 }
 
-/* ---- what others refuse ---- */
+/* ---- refusals by others ---- */
 
 static bool
 is_watched_as_refused(const struct sp *sp, time_t now)
@@ -417,6 +427,190 @@ a_revoked_certificate_is_noticed_and_replaced(void **state)
     assert_string_equal(trouble(&sp, "pkcs11:"), "");
 }
 
+/* ---- two tokens, and a certificate that others refuse ---- */
+
+static enum sks_state
+state_of(const struct sp *sp, int64_t id)
+{
+    struct sks_credential one = {.id = 0};
+    enum sks_state state;
+
+    assert_int_equal(sks_catalogue_find(sks_kms_catalogue(sp->kms), id, &one), HSM_OK);
+    state = one.state;
+    sks_credential_clear(&one);
+    return state;
+}
+
+/* The number of credentials that a signer would load and sign with. */
+static size_t
+signing(const struct sp *sp)
+{
+    const struct sks_token_config configs[] = {
+        {.uri = TOKEN_URI, .module = softhsm_module(), .pin = pin},
+        {.uri = "pkcs11:token=sp-b", .module = softhsm_module(), .pin = pin},
+    };
+    struct sks_tokens *tokens = NULL;
+    struct sks_signers *signers = NULL;
+    size_t count;
+
+    assert_int_equal(sks_tokens_open(configs, 2, &tokens), HSM_OK);
+    assert_int_equal(sks_signers_load(sks_kms_catalogue(sp->kms), tokens, ECO_SPC, &signers),
+                     HSM_OK);
+    count = sks_signers_count(signers);
+    sks_signers_free(signers);
+    sks_tokens_close(tokens);
+    return count;
+}
+
+/* Credential 1 is on the first token, credential 2 on the second. No other is made from now on. */
+static void
+open_two(struct sp *sp)
+{
+    char more[1024];
+
+    snprintf(more, sizeof(more),
+             "[token-2]\nuri = pkcs11:token=sp-b\nmodule = %s\npin-source = file:%s/pin\n"
+             "[kms]\nrenewal-info = no\n",
+             softhsm_module(), world.dir);
+    sp_open(sp, TOKEN_URI, world.directory, more);
+    look(sp, sp->now);
+    assert_int_equal(signing(sp), 2);
+    break_at(&world.ca, "/acme/new-order", 503, "", "text/plain");
+}
+
+/* Give the active credential a chain of its key that ends in a root which is not on the list. */
+static void
+distrust(const struct sp *sp, int64_t id, const char *label)
+{
+    struct hsm_token *token = softhsm_reopen(label);
+    struct hsm_key *root_key = NULL;
+    struct certs_chain *roots;
+    struct certs_tnauthlist *list = NULL;
+    struct sks_credential one = {.id = 0};
+    struct certs_chain *chain;
+    struct hsm_key *key = NULL;
+
+    assert_int_equal(hsm_key_find_or_generate(world.eco.token, "other-root", &root_key), HSM_OK);
+    roots = eco_root(&world.eco, CERTS_PROFILE_STI_ROOT, "Other SHAKEN ROOT", root_key);
+    assert_int_equal(sks_catalogue_find(sks_kms_catalogue(sp->kms), id, &one), HSM_OK);
+    assert_int_equal(hsm_key_find(token, one.key_uri, &key), HSM_OK);
+    eco_must(certs_tnauthlist_from_spc(ECO_SPC, &list), "SPC");
+    chain = eco_chain(
+        eco_issue(&world.eco,
+                  (struct certs_issue_request){.profile = CERTS_PROFILE_STI_END_ENTITY,
+                                               .subject = {.common_name = "SHAKEN " ECO_SPC},
+                                               .tnauthlist = list,
+                                               .policy_oid = CERTS_POLICY_CP_1_4,
+                                               .crl_url = ECO_CRL_URL,
+                                               .crl_issuer = certs_cert_subject_name(
+                                                   certs_chain_get(world.eco.crl_signer, 0))},
+                  hsm_key_public(key), roots, root_key));
+    eco_must(certs_chain_append(chain, roots), "chain");
+    free(one.chain_pem);
+    one.chain_pem = NULL;
+    assert_int_equal(certs_chain_pem(chain, &one.chain_pem), HSM_OK);
+    assert_int_equal(sks_catalogue_put(sks_kms_catalogue(sp->kms), &one), HSM_OK);
+    certs_chain_free(chain);
+    certs_chain_free(roots);
+    certs_tnauthlist_free(list);
+    sks_credential_clear(&one);
+    hsm_key_free(root_key);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+static void
+a_revoked_certificate_signs_no_more_if_another_can(void **state)
+{
+    time_t later;
+    CLEAR_AFTER(sp_close) struct sp sp;
+
+    (void)state;
+    open_two(&sp);
+    revoke_the_last();
+    later = sp.now + sp.config.crl_every_s + 1;
+    sks_kms_tend(sp.kms, later);
+    look(&sp, later);
+    assert_int_equal(state_of(&sp, 1), SKS_ACTIVE);
+    assert_int_equal(state_of(&sp, 2), SKS_RETIRING);
+    assert_int_equal(signing(&sp), 1);
+    assert_non_null(strstr(trouble(&sp, "pkcs11:token=sp-b"), "credential 2: every STI-VS"));
+    assert_non_null(strstr(trouble(&sp, "pkcs11:token=sp-b"), "revoked"));
+    sks_kms_close(sp.kms); /* the reason survives a restart */
+    assert_int_equal(sks_kms_open(&sp.config, &(struct sks_kms_hooks){.progress = NULL}, &sp.kms),
+                     HSM_OK);
+    world.ca.broken = NULL;
+    look(&sp, later + 1);
+    assert_int_equal(state_of(&sp, 2), SKS_RETIRING);
+    assert_int_equal(state_of(&sp, 3), SKS_ACTIVE);
+    assert_int_equal(signing(&sp), 2);
+    assert_string_equal(trouble(&sp, "pkcs11:"), "");
+}
+
+static void
+a_certificate_whose_root_is_not_trusted_signs_no_more_if_another_can(void **state)
+{
+    CLEAR_AFTER(sp_close) struct sp sp;
+
+    (void)state;
+    open_two(&sp);
+    distrust(&sp, 1, "sp");
+    look(&sp, sp.now + 1);
+    assert_int_equal(state_of(&sp, 1), SKS_RETIRING);
+    assert_int_equal(state_of(&sp, 2), SKS_ACTIVE);
+    assert_int_equal(signing(&sp), 1);
+    assert_non_null(strstr(trouble(&sp, TOKEN_URI), "credential 1: every STI-VS refuses it"));
+}
+
+/* The other credential is active, but its key is gone. */
+static void
+the_last_certificate_that_can_sign_goes_on_signing(void **state)
+{
+    struct sks_credential other = {.id = 0};
+    CLEAR_AFTER(sp_close) struct sp sp;
+
+    (void)state;
+    open_two(&sp);
+    assert_int_equal(sks_catalogue_find(sks_kms_catalogue(sp.kms), 2, &other), HSM_OK);
+    destroy_key_in("sp-b", other.key_uri);
+    sks_credential_clear(&other);
+    distrust(&sp, 1, "sp");
+    look(&sp, sp.now + 1);
+    assert_int_equal(state_of(&sp, 1), SKS_ACTIVE);
+    assert_int_equal(state_of(&sp, 2), SKS_ACTIVE);
+    assert_int_equal(signing(&sp), 1);
+    assert_true(is_watched_as_refused(&sp, sp.now + 1));
+}
+
+/* A list that lacks a root by mistake must not retire all credentials. */
+static void
+certificates_that_are_all_refused_go_on_signing(void **state)
+{
+    struct sks_credential before[2] = {{.id = 0}, {.id = 0}};
+    CLEAR_AFTER(sp_close) struct sp sp;
+
+    (void)state;
+    open_two(&sp);
+    for (int64_t i = 0; i < 2; i++)
+        assert_int_equal(sks_catalogue_find(sks_kms_catalogue(sp.kms), i + 1, &before[i]), HSM_OK);
+    distrust(&sp, 1, "sp");
+    distrust(&sp, 2, "sp-b");
+    look(&sp, sp.now + 1);
+    assert_int_equal(count_in(&sp, SKS_ACTIVE, SKS_ACTIVE), 2);
+    assert_int_equal(count_in(&sp, SKS_RETIRING, SKS_DESTROYED), 0);
+    assert_int_equal(signing(&sp), 2);
+    assert_true(is_watched_as_refused(&sp, sp.now + 1));
+    for (size_t i = 0; i < 2; i++) { /* trusted again */
+        assert_int_equal(sks_catalogue_put(sks_kms_catalogue(sp.kms), &before[i]), HSM_OK);
+        sks_credential_clear(&before[i]);
+    }
+    assert_false(is_watched_as_refused(&sp, sp.now + 1));
+    look(&sp, sp.now + 2);
+    assert_int_equal(state_of(&sp, 1), SKS_ACTIVE);
+    assert_int_equal(state_of(&sp, 2), SKS_ACTIVE);
+    assert_int_equal(signing(&sp), 2);
+}
+
 /* ---- troubles end ---- */
 
 static void
@@ -447,9 +641,9 @@ a_notification_that_fails_is_a_trouble(void **state)
     assert_string_not_equal(trouble(&sp, "notify-command"), "");
 }
 
-/* ---- what is over for long ---- */
+/* ---- credentials destroyed long ago ---- */
 
-/* A provider whose STI-CR could not be opened at that look. */
+/* A provider whose STI-CR could not be opened in this round. */
 static void
 nothing_is_forgotten_while_its_chain_cannot_be_taken_away(void **state)
 {
@@ -479,25 +673,48 @@ nothing_is_forgotten_while_its_chain_cannot_be_taken_away(void **state)
 
 /* ---- fixtures ---- */
 
-/* Each test begins with a token that has no keys. */
-static int
-begin_empty(void **state)
+static void
+destroy_all(const char *label)
 {
-    struct hsm_token *token = softhsm_reopen("sp");
+    struct hsm_token *token = softhsm_reopen(label);
     struct hsm_key_info *infos = NULL;
     size_t count;
 
-    if (hsm_key_list(token, &infos, &count) != HSM_OK)
-        return -1;
+    assert_int_equal(hsm_key_list(token, &infos, &count), HSM_OK);
     for (size_t i = 0; i < count; i++) {
         char uri[128];
 
         snprintf(uri, sizeof(uri), "pkcs11:object=%s", infos[i].label);
-        destroy_key(uri);
+        destroy_key_in(label, uri);
     }
     free(infos);
     hsm_token_close(token);
+}
+
+/* Each test begins with tokens without keys. */
+static int
+begin_empty(void **state)
+{
+    destroy_all("sp");
+    destroy_all("sp-b");
     return begin(state);
+}
+
+static int
+make_tokens(void **state)
+{
+    if (make_world(state) != 0 ||
+        hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin) != HSM_OK)
+        return -1;
+    hsm_token_close(softhsm_token("sp-b"));
+    return 0;
+}
+
+static int
+end_tokens(void **state)
+{
+    hsm_secret_free(pin);
+    return end_world(state);
 }
 
 #define CASE(name) cmocka_unit_test_setup(name, begin_empty)
@@ -514,10 +731,14 @@ main(void)
         CASE(another_ca_need_not_wait_for_the_first),
         CASE(a_clock_that_was_ahead_leaves_everything_as_it_was),
         CASE(a_revoked_certificate_is_noticed_and_replaced),
+        CASE(a_revoked_certificate_signs_no_more_if_another_can),
+        CASE(a_certificate_whose_root_is_not_trusted_signs_no_more_if_another_can),
+        CASE(the_last_certificate_that_can_sign_goes_on_signing),
+        CASE(certificates_that_are_all_refused_go_on_signing),
         CASE(troubles_of_what_is_not_there_any_more_end),
         CASE(a_notification_that_fails_is_a_trouble),
         CASE(nothing_is_forgotten_while_its_chain_cannot_be_taken_away),
     };
 
-    return cmocka_run_group_tests(tests, make_world, end_world);
+    return cmocka_run_group_tests(tests, make_tokens, end_tokens);
 }

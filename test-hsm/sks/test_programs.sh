@@ -1,6 +1,6 @@
 #!/bin/sh
-# test_programs.sh BIN DATA - sti-kms and sti-sks as people run them, without an STI-PA or STI-CA
-# to talk to: what they make, what they refuse, what they never say.
+# test_programs.sh BIN DATA - sti-kms and sti-sks on the command line, without an STI-PA or STI-CA:
+# the files they create, what they refuse, and what they never print.
 set -u
 
 bin=$1
@@ -32,7 +32,7 @@ fail() {
     sed 's/^/    /' "$dir/out" "$dir/err"
 }
 
-# run WANTED-STATUS PROGRAM ARGUMENT...: what came out is in out and err, and all of it in all.
+# run WANTED-STATUS PROGRAM ARGUMENT...: keeps its output in out and err, and all output in all.
 run() {
     wanted=$1
     program=$2
@@ -136,7 +136,7 @@ done
 [ "$(grep -c 'tls-\|acme-' "$dir/out")" = 4 ] || fail "keys were made twice"
 if grep -rlaE -e 'PRIVATE KEY' "$dir/sp"; then fail "a private key in a file"; fi
 
-# a public repository gives no leave for private addresses
+# a public repository does not imply permission for private addresses
 rm -rf "$dir/sp2"
 run 0 sti-kms init --dir "$dir/sp2" --module "$module" --token pkcs11:token=sp \
     --pin-source "file:$dir/pin" --organization "Example Telecom" --spc 1234 \
@@ -147,7 +147,30 @@ run 0 sti-kms init --dir "$dir/sp2" --module "$module" --token pkcs11:token=sp \
 grep -q '^private-addresses = no$' "$dir/sp2/sp.conf" || fail "private addresses without need"
 if grep -q '^ports\|^ca = ' "$dir/sp2/sp.conf"; then fail "keys that were not asked for"; fi
 
-# an account at the STI-PA has a user with a password, or an API key
+# the host of the repository's URL decides whether it is on the loopback
+at_cr() { # URL private-addresses ports
+    rm -rf "$dir/sp4"
+    run 0 sti-kms init --dir "$dir/sp4" --module "$module" --token pkcs11:token=sp \
+        --pin-source "file:$dir/pin" --organization "Example Telecom" --spc 1234 \
+        --api-address 127.0.0.1:0 --cr-address 127.0.0.1:0 --cr-url "$1" \
+        --pa-url https://pa.example --pa-account 1001 --pa-user sp \
+        --pa-password-source "file:$dir/password" --pa-anchor "$data/self/pa-root.cert.pem" \
+        --ca-directory https://ca.example/acme/directory
+    grep -q "^private-addresses = $2$" "$dir/sp4/sp.conf" || fail "$1: private addresses, not $2"
+    ports=$(sed -n 's/^ports = //p' "$dir/sp4/sp.conf")
+    [ "$ports" = "$3" ] || fail "$1: ports \"$ports\", not \"$3\""
+}
+at_cr 'https://[::1]' yes ''
+at_cr 'https://[::1]/certs' yes ''
+at_cr 'https://[::1]:9443/certs' yes 9443
+at_cr 'https://[0:0:0:0:0:0:0:1]:8443' yes ''
+at_cr https://localhost/certs yes ''
+at_cr https://127.0.0.2:9443 yes 9443
+at_cr 'https://[2001:db8::1]/certs' no ''
+at_cr 'https://[2001:db8::1]:9443' no ''
+at_cr https://127.example/certs no ''
+
+# an account at the STI-PA has either a user with a password or an API key
 at_pa() { # WANTED-STATUS [ARGUMENT...]
     wanted=$1
     shift
@@ -178,7 +201,7 @@ init 2 --cr-url http://127.0.0.1:9443
 [ ! -e "$conf" ] || fail "a configuration after a refusal"
 rm -rf "$dir/sp" && mv "$dir/kept" "$dir/sp"
 
-# ---- status, sign and verify with nothing there yet
+# ---- status, sign and verify without any credential
 run 0 sti-kms status --config "$conf"
 said STATE
 run 0 sti-kms status --config "$conf" --json
@@ -199,7 +222,7 @@ told nowhere
 head -c 20000 /dev/zero | tr '\0' a >"$dir/long"
 run 1 sti-sks verify --config "$conf" --identity "$dir/long" --from 12155551212 --to 12155551213
 told "longer than"
-run 1 sti-kms enroll --config "$conf" # nobody is there to be asked
+run 1 sti-kms enroll --config "$conf" # no server is reachable
 quiet
 
 # ---- the configuration is checked, with file and line
@@ -234,8 +257,8 @@ broken 's/^pin-source = .*/pin-source = file:nowhere/' 'nowhere'
 sed '/^password-source = /d' "$conf" >"$dir/sp/broken.conf"
 run 1 sti-kms enroll --config "$dir/sp/broken.conf"
 
-# ---- what may have a PIN or a password in it is refused before anything tells it
-# untold FILE WORD...: no program goes on with it.
+# ---- a configuration that may contain a PIN or a password is refused before its text is logged
+# untold FILE WORD...: no program accepts it.
 untold() {
     file=$1
     shift
@@ -273,7 +296,7 @@ if grep -rqa -e "pin-value=$pin" -e '@x.example' "$dir/sp/trust" "$dir"/sp/catal
     fail "a secret is kept"
 fi
 
-# ---- callers and customers: a file of their own, checked with the rest
+# ---- callers and customers: a separate file, checked with the configuration
 cat >"$dir/sp/callers.conf" <<END
 [customer acme]
 spc = 1234
@@ -292,7 +315,7 @@ sed -i 's/^attest = A$/attest = A D/' "$dir/sp/callers.conf"
 run 1 sti-sks serve --config "$dir/sp/hosted.conf" --check
 told 'callers.conf:2: \[customer acme\]: attest'
 
-# ---- secrets were never said
+# ---- no secret was printed
 for secret in "$pin" account-password-7 "$(cat "$dir/sp/bearer")"; do
     if grep -q -- "$secret" "$dir/all"; then fail "a secret was said"; fi
 done

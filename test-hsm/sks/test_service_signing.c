@@ -43,33 +43,33 @@
 
 static struct {
     struct ecosystem eco;
-    struct hsm_key *key_2; /* of another provider */
+    struct hsm_key *key_2; /* of a second provider */
     struct certs_chain *chain_2;
     struct hsm_key *client_key;
     struct certs_chain *client;
     struct sks_trust *trust;
     struct sks_verifier *verifier;
-    unsigned asked; /* for chains */
+    unsigned asked; /* number of requests for chains */
     struct hsm_metrics *metrics;
     struct sks_catalogue *catalogue;
     char trail[192];
 } world;
 
-/* One service, made for each test with the callers that it wants. */
+/* One service, created for each test with its own callers. */
 static struct {
     struct sks_rates *rates;
     struct sks_callers *callers;
     struct sks_trail *trail;
     struct sks_service *service;
-    struct sks_tokens *tokens; /* NULL: begin() opens that of the world */
+    struct sks_tokens *tokens; /* NULL: begin() opens the common one */
     struct unix_server local;
 } sks;
 
 static struct called called;
 
-/* ---- the world ---- */
+/* ---- the environment ---- */
 
-/* Of the repositories only the one of the first provider is there. */
+/* Only the chain of the first provider can be fetched. */
 static enum hsm_status
 fetch(void *context, const char *x5u, time_t now, struct certs_chain **out, struct hsm_reason *why)
 {
@@ -80,7 +80,7 @@ fetch(void *context, const char *x5u, time_t now, struct certs_chain **out, stru
     return hsm_refuse(why, HSM_ERR_BUSY, "%s is not there", x5u);
 }
 
-/* The first chain that is asked for is on its way, and comes at once. */
+/* The first chain requested has to be fetched, and arrives at once. */
 static enum hsm_status
 ask(void *context, const char *x5u, time_t now, const struct sks_call *call,
     struct certs_chain **out, struct hsm_reason *why)
@@ -192,7 +192,7 @@ read_callers(const char *text, struct sks_callers **out)
     return st;
 }
 
-/* `callers` as the file has them; NULL: without a file. */
+/* `callers` is the content of the file; NULL: no file. */
 static void
 begin(const char *callers)
 {
@@ -238,7 +238,7 @@ finish(void **state)
 
 /* ---- calls ---- */
 
-/* A signingRequest with these members. */
+/* Post a signingRequest with these members. */
 static void
 post_at(time_t iat, const char *members)
 {
@@ -266,7 +266,7 @@ post(const char *members)
     "\"ppt\":\"div\"," FROM ",\"dest\":{\"tn\":[\"12155551214\"]},\"div\":{\"tn\":"                \
     "\"12155551213\"}"
 
-/* Of a success: the Identity header in the dialect's member; free() it. */
+/* The Identity header of a successful answer, in the member of the dialect; free() it. */
 static char *
 signed_identity(const char *member)
 {
@@ -282,7 +282,7 @@ signed_identity(const char *member)
     return copy;
 }
 
-/* The claims of what was just signed; decref them. */
+/* The claims of the PASSporT just signed; decref them. */
 static json_t *
 signed_payload(const char *member)
 {
@@ -297,7 +297,7 @@ signed_payload(const char *member)
     return payload;
 }
 
-/* {"error": ".."} of 3GPP, and no signature beside it. */
+/* 3GPP's {"error": ".."}, and no signature. */
 static void
 assert_3gpp_error(long status, const char *text)
 {
@@ -509,7 +509,7 @@ a_diversion_continues_the_headers_of_its_call(void **state)
     free(first);
 }
 
-/* An Identity header of type div-o: 13 to 14, of `orig`, with that PASSporT inside; free() it. */
+/* An Identity header of type div-o from 13 to 14, with that `orig` and `opt`; free() it. */
 static char *
 div_o_identity(const char *orig, const char *opt)
 {
@@ -532,14 +532,14 @@ div_o_identity(const char *orig, const char *opt)
     return identity;
 }
 
-/* RFC 8946 section 5: the PASSporT that it diverts is inside of it, and that alone. */
+/* RFC 8946 section 5: a div-o contains the PASSporT that it diverts, and only that one counts. */
 static void
 a_diversion_continues_what_is_inside_of_a_div_o(void **state)
 {
     static const struct {
-        const char *opt; /* NULL: that which it diverts */
+        const char *opt; /* NULL: the PASSporT that it diverts */
         const char *orig;
-        const char *error; /* NULL: it is good */
+        const char *error; /* NULL: accepted */
     } cases[] = {
         {NULL, "12155551212", NULL},
         {NULL, "12155551299", "the chain has a gap"},
@@ -564,7 +564,7 @@ a_diversion_continues_what_is_inside_of_a_div_o(void **state)
             free(signed_identity("identityHeader"));
         else
             assert_3gpp_error(400, cases[i].error);
-        if (cases[i].error == NULL) { /* no room for what is inside */
+        if (cases[i].error == NULL) { /* no place left for the nested one */
             post_div(cases[i].orig, "12155551214", "12155551215", headers, SKS_IDENTITIES_MAX);
             assert_3gpp_error(400, "the chain has a gap");
         }
@@ -573,7 +573,30 @@ a_diversion_continues_what_is_inside_of_a_div_o(void **state)
     free(first);
 }
 
-/* RFC 8946 section 4.1 wants the iat of the first retained; who diverts has another clock. */
+/* Nothing vouches for the claims of a PASSporT inside a div-o: its iat may be any integer. */
+static void
+a_diversion_does_not_continue_an_iat_before_1970(void **state)
+{
+    static const char claims[] = "{\"dest\":{\"tn\":[\"12155551214\"]},"
+                                 "\"iat\":-9223372036854775808,"
+                                 "\"orig\":{\"tn\":\"12155551212\"}}";
+    char *payload = acme_base64url_encode(claims, strlen(claims));
+    char *inner = NULL;
+    char *outer;
+
+    (void)state;
+    begin(NULL);
+    assert_true(asprintf(&inner, "e30.%s.AA", payload) > 0); /* the header is {} */
+    outer = div_o_identity("12155551212", inner);
+    post_div("12155551212", "12155551214", "12155551215", (const char *const *)&outer, 1);
+    assert_3gpp_error(400, "'iat'");
+    free(outer);
+    free(inner);
+    free(payload);
+}
+
+/* RFC 8946 section 4.1 requires the iat of the first to be retained, and the diverting party has
+ * another clock. */
 static void
 a_diversion_may_have_a_clock_that_is_behind_that_of_the_first_call(void **state)
 {
@@ -593,7 +616,7 @@ a_diversion_may_have_a_clock_that_is_behind_that_of_the_first_call(void **state)
     free(first);
 }
 
-/* A div from one of eight numbers to all of them, and before these to some more; free() it. */
+/* A div from one of eight numbers to all of them, preceded by `more` others; free() it. */
 static char *
 ring_link(size_t at, size_t more)
 {
@@ -635,8 +658,8 @@ processor_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* Each of the eight leads to all others, and none to a PASSporT that is no div: there are 109600
- * ways to go wrong. */
+/* Each of the eight leads to all others, and none to a PASSporT other than a div: there are 109600
+ * paths to search. */
 static void
 a_ring_of_diversions_is_refused_at_once(void **state)
 {
@@ -670,7 +693,7 @@ a_ring_of_diversions_is_refused_at_once(void **state)
 
 /* ---- callers ---- */
 
-/* The caller at the socket is this process; its customers have numbers of their own. */
+/* This process is the caller at the socket; its customers have separate numbers. */
 static const char two_customers[] = "[customer acme]\n"
                                     "spc = " ECO_SPC "\n"
                                     "attest = A B\n"
@@ -701,7 +724,7 @@ begin_with(const char *callers, long uid)
     begin(text);
 }
 
-/* What is said of the headers of diverted calls, and of the rate. */
+/* Start with these keys for the headers of diverted calls, and the rate. */
 static void
 begin_diverting(const char *keys)
 {
@@ -714,7 +737,7 @@ begin_diverting(const char *keys)
     begin(text);
 }
 
-/* RFC 8946 section 4.1: a div PASSporT is added to a request that has one. */
+/* RFC 8946 section 4.1: a div PASSporT is added to a request that already has one. */
 static void
 a_customer_diverts_what_has_headers_unless_it_is_said_otherwise(void **state)
 {
@@ -736,7 +759,7 @@ a_customer_diverts_what_has_headers_unless_it_is_said_otherwise(void **state)
     assert_int_equal(called.status, 200);
 }
 
-/* The same with another signature; free() it. */
+/* The same header with another signature; free() it. */
 static char *
 forged(const char *identity)
 {
@@ -747,7 +770,7 @@ forged(const char *identity)
     return text;
 }
 
-/* The same with its certificate elsewhere; free() it. */
+/* The same header with another URL of the certificate; free() it. */
 static char *
 moved(const char *identity)
 {
@@ -780,15 +803,15 @@ signed_div_o(const char *orig, const char *opt)
     return text;
 }
 
-/* RFC 8946 section 5: whose signature is good, or that of the PASSporT inside of it, is asked where
- * the customer wants it verified, and not elsewhere. */
+/* RFC 8946 section 5: the signatures of a div-o and of the PASSporT nested in it are verified if
+ * the customer's configuration requires it, and not otherwise. */
 static void
 a_div_o_is_verified_with_what_is_inside_of_it_where_the_customer_wants_it(void **state)
 {
     static const struct {
         const char *keys;
         bool forges_outer, forges_inner;
-        const char *error; /* NULL: it is good */
+        const char *error; /* NULL: accepted */
     } cases[] = {
         {"div-headers = yes\n", false, false, NULL},
         {"div-headers = yes\n", true, false, NULL},
@@ -836,7 +859,7 @@ what_is_diverted_is_verified_where_the_customer_wants_it(void **state)
     world.asked = 0;
     post_div("12155551212", "12155551213", "12155551214", headers, 1);
     headers[1] = texts[1] = signed_identity("identityHeader");
-    assert_int_equal(world.asked, 2); /* it waited for the chain, and not in the event loop */
+    assert_int_equal(world.asked, 2); /* waited for the chain outside of the event loop */
     post_div("12155551212", "12155551214", "12155551215", headers, 2);
     assert_int_equal(called.status, 200);
     post_div("12155551212", "12155551299", "12155551215", headers, 2);
@@ -850,12 +873,12 @@ what_is_diverted_is_verified_where_the_customer_wants_it(void **state)
     texts[3] = moved(texts[0]);
     headers[0] = texts[3];
     post_div("12155551212", "12155551213", "12155551214", headers, 1);
-    assert_3gpp_error(503, "is not there"); /* it may come */
+    assert_3gpp_error(503, "is not there"); /* may become available */
     for (size_t i = 0; i < COUNT(texts); i++)
         free(texts[i]);
 }
 
-/* Although it is handled twice while a chain is on its way. */
+/* The call is handled twice while a chain is being fetched. */
 static void
 a_call_that_is_verified_counts_once(void **state)
 {
@@ -874,7 +897,7 @@ a_call_that_is_verified_counts_once(void **state)
     free(first);
 }
 
-/* That is no verdict on the call. */
+/* A missing list of trusted CAs is not a verdict on the call. */
 static void
 nothing_is_diverted_that_is_to_be_verified_without_a_list_of_those_to_trust(void **state)
 {
@@ -954,7 +977,7 @@ a_number_is_signed_as_its_dial_plan_has_it(void **state)
 {
     static const struct {
         const char *keys, *number;
-        bool is_signed; /* else it is not the customer's */
+        bool is_signed; /* false: not a number of the customer */
     } cases[] = {
         {"country-code = 33\nnational-digits = 9\n", "06 12 34 56 78", true},
         {"country-code = 33\nnational-digits = 9\n", "612345678", true},
@@ -964,7 +987,7 @@ a_number_is_signed_as_its_dial_plan_has_it(void **state)
         {"country-code = 33\nnational-prefix = none\n", "0612345678", false},
         {"country-code = 1\n", "011 33 6 12 34 56 78", true},
         {"country-code = 1\ninternational-prefix = none\n", "01133612345678", false},
-        {"", "0033612345678", false}, /* the configuration's, which is of another country */
+        {"", "0033612345678", false}, /* the default plan, of another country */
         {"", "011 33612345678", true},
     };
 
@@ -1039,7 +1062,7 @@ a_customer_has_nothing_signed_beyond_its_section(void **state)
     assert_int_equal(called.status, 200);
 }
 
-/* A customer who comes has no certificate yet: that is not the trouble of those who have. */
+/* A new customer has no certificate yet; the providers that have one are not affected. */
 static void
 a_provider_without_a_credential_stops_no_other(void **state)
 {
@@ -1068,7 +1091,7 @@ a_provider_without_a_credential_stops_no_other(void **state)
     assert_non_null(strstr(called.body, "no active credential"));
 }
 
-/* With a token for a third provider; what the wrong PIN has refused is latched. */
+/* Open a second token for a third provider. A PIN that was refused is latched. */
 static void
 open_two_tokens(const char *pin_of_third)
 {
@@ -1109,7 +1132,7 @@ a_provider_whose_token_refuses_its_pin_is_named_and_keeps_no_other_from_signing(
     hsm_key_free(key);
     hsm_token_close(third);
     open_two_tokens("9999");
-    begin_with(three_providers, (long)getuid() + 1); /* strangers learn no names */
+    begin_with(three_providers, (long)getuid() + 1); /* strangers see no names */
     call(&sks.local.caller, "GET", "/readyz", NULL, NULL, &called);
     assert_int_equal(called.status, 200);
     assert_null(strstr(called.body, "not_served"));
@@ -1176,7 +1199,7 @@ what_was_given_up_signs_no_more_while_its_successor_cannot(void **state)
     free(signed_identity("identity"));
     activate(ALL, "pkcs11:object=lost", chain, SPC_4, "https://cr.sp.example/certs/four-2.pem");
     sks_service_refresh(sks.service);
-    post(SHAKEN); /* still with the first, which is retiring */
+    post(SHAKEN); /* still with the first, now retiring */
     free(signed_identity("identity"));
     retiring = credential_of(SPC_4, SKS_RETIRING);
     retiring->state = SKS_RETIRED;
@@ -1189,7 +1212,7 @@ what_was_given_up_signs_no_more_while_its_successor_cannot(void **state)
     hsm_key_free(key);
 }
 
-/* A worker that tries a new configuration, while another one signs. */
+/* A worker that tries a new configuration while another one signs. */
 static enum hsm_status
 try_candidate(const char *token_uri, struct sks_serving *serving, bool is_candidate)
 {
@@ -1221,7 +1244,7 @@ a_candidate_that_would_not_sign_what_is_signed_now_does_not_start(void **state)
     hsm_token_close(softhsm_token("other"));
     eco_must(sks_serving_new(&serving), "memory");
     config.serving = serving;
-    assert_int_equal(try_candidate("pkcs11:token=other", serving, true), HSM_OK); /* nobody signs */
+    assert_int_equal(try_candidate("pkcs11:token=other", serving, true), HSM_OK); /* none signs */
     eco_must(sks_service_new(&config, &service), "service");
     sks_service_refresh(service);
     assert_int_equal(try_candidate("pkcs11:token=other", serving, true), HSM_ERR_BUSY);
@@ -1232,7 +1255,7 @@ a_candidate_that_would_not_sign_what_is_signed_now_does_not_start(void **state)
     sks_serving_free(serving);
 }
 
-/* A load balancer takes nobody away who signs. */
+/* A load balancer must not remove an instance that can sign. */
 static void
 a_signer_is_ready_without_a_list_and_a_crl(void **state)
 {
@@ -1272,7 +1295,7 @@ a_signer_is_ready_without_a_list_and_a_crl(void **state)
     world.trust = good;
 }
 
-/* Another one signs for it; callers are told which does not. */
+/* Another credential of the provider signs; callers see which one is left out. */
 static void
 a_credential_that_is_left_out_is_told(void **state)
 {
@@ -1345,11 +1368,11 @@ calls_beyond_the_rate_are_told_when_to_come_back(void **state)
     assert_atis_error(429, "POL4290", "of the customer");
     assert_true(good >= 3);
     assert_string_equal(called_header(&called, "Retry-After", header), "1");
-    for (int i = 0; i < 10; i++) { /* these are never signed, whenever they come */
+    for (int i = 0; i < 10; i++) { /* refused by policy at any rate */
         post("\"attest\":\"B\"," FROM "," TO "," ID);
         assert_atis_error(403, "POL4030", "attest");
     }
-    called.status = 0; /* to read Identity headers is work, and counts */
+    called.status = 0; /* reading Identity headers is work and counts */
     for (int i = 0; i < 100 && called.status != 429; i++) {
         post(DIV ",\"identityHeaders\":[\"no.passport\"]");
         if (called.status != 429)
@@ -1360,7 +1383,7 @@ calls_beyond_the_rate_are_told_when_to_come_back(void **state)
 
 #define FROM_2 "\"orig\":{\"tn\":\"13035550100\"}"
 
-/* What one of them may not have signed is not taken from what the caller may have signed for the
+/* A request refused by the rate of one customer does not count against the caller's rate for the
  * other. */
 static void
 a_customer_over_its_rate_does_not_use_up_the_callers(void **state)
@@ -1403,7 +1426,7 @@ a_caller_over_its_rate_does_not_use_up_the_customers(void **state)
     assert_true(refused > 0);
 }
 
-/* Over TLS: by a token, of which the file has the hash, or by a certificate. */
+/* Authenticate over TLS: by a token whose hash is in the file, or by a certificate. */
 static int
 tls_status(const struct acme_http_client_config *config, const char *authorization)
 {
@@ -1490,9 +1513,9 @@ remote_callers_are_known_by_token_or_certificate(void **state)
     free(subject);
 }
 
-/* ---- the record ---- */
+/* ---- the log of signatures ---- */
 
-/* The lines of a file, each JSON; how many. The last is kept. */
+/* Returns the number of lines of a file, each of which is JSON; `last` is the last one. */
 static size_t
 read_trail(const char *path, json_t **last)
 {
@@ -1555,7 +1578,7 @@ each_refusal_is_on_record_with_what_was_asked(void **state)
          NULL, "A", "19175550100"},
         {A ",\"orig\":{\"tn\":\"19175550100\"}," TO ",\"origid\":\"no UUID\"",
          "orig: not a number of the customer", NULL, "A",
-         "19175550100"}, /* its claims are not good, either */
+         "19175550100"}, /* its claims are invalid as well */
         {SHAKEN ",\"profileId\":\"nobody\"", "profileId: not a customer of this caller", NULL, "A",
          "12155551212"},
     };
@@ -1586,14 +1609,14 @@ each_refusal_is_on_record_with_what_was_asked(void **state)
         assert_null(json_object_get(last, "x5u"));
         json_decref(last);
     }
-    post(A "," FROM "," TO); /* no matter of policy: nobody may have it */
+    post(A "," FROM "," TO); /* malformed, so not a refusal by policy */
     assert_int_equal(called.status, 400);
     assert_int_equal(read_trail(world.trail, &last), COUNT(cases));
     json_decref(last);
     sks_trail_follow(sks.trail); /* to the disk */
 }
 
-/* Or the disk, without which nothing is signed, would be filled. */
+/* Otherwise refused callers could fill the disk, and nothing is signed without it. */
 static void
 refusals_are_on_record_no_more_often_than_the_rate(void **state)
 {
@@ -1635,13 +1658,13 @@ a_record_that_is_moved_away_is_begun_anew(void **state)
     snprintf(moved, sizeof(moved), "%s.1", world.trail);
     post(SHAKEN);
     assert_int_equal(rename(world.trail, moved), 0);
-    post(SHAKEN); /* still to the old one */
+    post(SHAKEN); /* still to the old file */
     sks_service_refresh(sks.service);
     post(SHAKEN);
     assert_int_equal(read_trail(moved, &last), 2);
     json_decref(last);
     assert_int_equal(read_trail(world.trail, &last), 1);
-    assert_null(json_object_get(last, "caller")); /* without a file of callers nobody has a name */
+    assert_null(json_object_get(last, "caller")); /* callers have no names without a file */
     json_decref(last);
     unlink(moved);
 }
@@ -1654,8 +1677,8 @@ without_its_record_no_signature_is_given_out(void **state)
         skip();
     snprintf(world.trail, sizeof(world.trail), "%s/full", softhsm_dir());
     assert_int_equal(symlink("/dev/full", world.trail), 0);
-    assert_int_equal(sks_trail_open(world.trail, &sks.trail),
-                     HSM_ERR_IO); /* no links are followed */
+    /* Symbolic links are not followed. */
+    assert_int_equal(sks_trail_open(world.trail, &sks.trail), HSM_ERR_IO);
     unlink(world.trail);
     snprintf(world.trail, sizeof(world.trail), "/dev/full");
     begin(NULL);
@@ -1673,8 +1696,8 @@ a_file_of_callers_that_says_too_little_or_nonsense_is_refused(void **state)
 #define CUSTOMER "[customer a]\nspc = 1234\nattest = A\nnumbers = any\n"
     static const char *const bad[] = {
         "",
-        CUSTOMER, /* nobody may ask */
-        CUSTOMER "[caller p]\ncustomers = a\n", /* nothing to know it by */
+        CUSTOMER, /* no caller */
+        CUSTOMER "[caller p]\ncustomers = a\n", /* no authentication of the caller */
         CUSTOMER "[caller p]\nuid = 1\n",
         CUSTOMER "[caller p]\nuid = 1\ncustomers = b\n",
         CUSTOMER "[caller p]\nuid = 1\ncustomers = a a\n",
@@ -1765,7 +1788,7 @@ numbers_are_single_ranges_or_prefixes(void **state)
     sks.rates = NULL;
 }
 
-/* Time is the caller's: nobody sleeps here. */
+/* The test passes the time; nothing sleeps. */
 static void
 a_bucket_gives_its_burst_and_fills_at_its_rate(void **state)
 {
@@ -1788,7 +1811,7 @@ a_bucket_gives_its_burst_and_fills_at_its_rate(void **state)
     assert_int_equal(sks_rates_take(rates, b, 10, 5, second, &wait_s), HSM_OK);
     assert_int_equal(sks_rates_take(rates, a, 10, 5, second + second / 10, &wait_s), HSM_OK);
     assert_int_equal(sks_rates_take(rates, a, 10, 5, second + second / 10, &wait_s), HSM_ERR_BUSY);
-    for (int i = 0; i < 5; i++) /* full again, and no fuller than that */
+    for (int i = 0; i < 5; i++) /* full again, but not beyond the burst */
         assert_int_equal(sks_rates_take(rates, a, 10, 5, 100 * second, &wait_s), HSM_OK);
     assert_int_equal(sks_rates_take(rates, a, 10, 5, 100 * second, &wait_s), HSM_ERR_BUSY);
     sks_rates_free(rates);
@@ -1805,6 +1828,7 @@ main(void)
         TEST(what_a_kind_does_not_have_is_refused_in_its_dialect),
         TEST(a_diversion_continues_the_headers_of_its_call),
         TEST(a_diversion_continues_what_is_inside_of_a_div_o),
+        TEST(a_diversion_does_not_continue_an_iat_before_1970),
         TEST(a_diversion_may_have_a_clock_that_is_behind_that_of_the_first_call),
         TEST(a_ring_of_diversions_is_refused_at_once),
         TEST(a_customer_diverts_what_has_headers_unless_it_is_said_otherwise),
