@@ -19,18 +19,16 @@
 #include <certs/issue.h>
 #include <hsm/defer.h>
 
-#include "ca_fixture.h"
+#include "ca_group.h"
 
 #define DAY 86400
 
-static struct ca_fixture ca;
-static struct peer account;
 static char crl_url[128];
 
 /* ---- the STI-PA ---- */
 
 static struct {
-    uint8_t *der; /* NULL: it is down */
+    uint8_t *der; /* NULL: the STI-PA is down */
     size_t len;
     uint64_t number;
 } published;
@@ -74,7 +72,7 @@ publish(const struct certs_crl_entry *entry)
     publish_all(entry, entry != NULL ? 1 : 0);
 }
 
-/* As a process does whose turn it is. */
+/* As the process does that holds the duty. */
 static void
 look_at_crl(void)
 {
@@ -83,7 +81,7 @@ look_at_crl(void)
     acme_server_tick(ca.server);
 }
 
-/* ---- what is revoked ---- */
+/* ---- certificates and revocations ---- */
 
 struct certificate {
     uint8_t *der;
@@ -125,7 +123,7 @@ revocations(void)
     return ca_fixture_count(&ca, "SELECT count(*) FROM revocation");
 }
 
-/* RFC 9773: whether the window that renewalInfo suggests has passed. */
+/* RFC 9773: whether the window suggested by renewalInfo has passed. */
 static bool
 is_to_be_renewed(const struct certificate *certificate)
 {
@@ -192,12 +190,13 @@ what_the_sti_pa_revokes_is_revoked_here(void **state)
     assert_true(is_to_be_renewed(&revoked));
     assert_false(is_to_be_renewed(&good));
     assert_revoke_is(&revoked, 400, "alreadyRevoked");
-    look_at_crl(); /* the same once more */
+    look_at_crl(); /* the same CRL again */
     assert_int_equal(revocations(), 1);
     assert_revoke_is(&good, 200, "");
 }
 
-/* It may have taken it back since, which its CRL does not tell from an end. */
+/* The STI-PA may have withdrawn it since; a missing CRL entry does not show whether it was
+ * withdrawn or had expired. */
 static void
 what_the_sti_pa_revoked_is_asked_for_again(void **state)
 {
@@ -241,13 +240,13 @@ what_another_ca_issued_under_the_same_serial_is_not_ours(void **state)
     look_at_crl();
     assert_int_equal(revocations(), 0);
     entry = entry_of(&certificate, 1);
-    entry.serial[0] ^= 1; /* and one that nobody has issued */
+    entry.serial[0] ^= 1; /* also one that was never issued */
     publish(&entry);
     look_at_crl();
     assert_int_equal(revocations(), 0);
 }
 
-/* The issuing key's certificate under another name, with the root; certs_chain_free() it. */
+/* The issuing key certified under another name, with the root; certs_chain_free() it. */
 static struct certs_chain *
 renamed_issuing(void)
 {
@@ -295,7 +294,7 @@ a_certificate_of_a_former_issuing_certificate_is_ours(void **state)
     certs_chain_free(renamed);
 }
 
-/* Ours are the last of more than one transaction takes. */
+/* Our entry is the last of more entries than one transaction processes. */
 static void
 a_long_crl_is_taken_whole(void **state)
 {
@@ -310,7 +309,7 @@ a_long_crl_is_taken_whole(void **state)
     enrol(&certificate);
     for (size_t i = 0; i <= OTHERS; i++) {
         entries[i] = entry_of(&certificate, 1);
-        if (i < OTHERS) { /* serials that nobody has issued, below ours */
+        if (i < OTHERS) { /* serials never issued, below ours */
             entries[i].serial[0] = 0x01;
             entries[i].serial[1] = (uint8_t)(i >> 8);
             entries[i].serial[2] = (uint8_t)i;
@@ -333,17 +332,17 @@ a_crl_that_is_not_good_revokes_nothing(void **state)
     enrol(&certificate);
     entry = entry_of(&certificate, 1);
     publish(&entry);
-    ca.config.crl_signer = ca.pa.signer_chain; /* of somebody else */
+    ca.config.crl_signer = ca.pa.signer_chain; /* not its signer */
     look_at_crl();
     ca.config.crl_signer = ca.pa.crl_chain;
     published.der[published.len - 1] ^= 1;
     look_at_crl();
     publish(&entry);
-    ca_fixture_set_time(time(NULL) + 2 * DAY); /* it is stale */
+    ca_fixture_set_time(time(NULL) + 2 * DAY); /* expired */
     look_at_crl();
     ca_fixture_set_time(0);
     free(published.der);
-    published.der = NULL; /* and none at all */
+    published.der = NULL; /* unreachable */
     look_at_crl();
     assert_int_equal(revocations(), 0);
     publish(&entry);
@@ -361,7 +360,7 @@ one_process_looks_at_it_every_five_minutes(void **state)
     look_at_crl();
     before = atomic_load(&ca.intercepted);
     acme_server_tick(ca.server);
-    ca_fixture_restart(&ca); /* another one */
+    ca_fixture_restart(&ca); /* another process */
     acme_server_tick(ca.server);
     assert_int_equal(atomic_load(&ca.intercepted), before);
     ca_fixture_set_time(time(NULL) + 301);
@@ -382,25 +381,20 @@ begin(void **state)
 static int
 start(void **state)
 {
-    (void)state;
-    ca_fixture_start(&ca);
+    ca_group_start(state);
     snprintf(crl_url, sizeof(crl_url), "%s/crl", ca.pa.base_url);
     ca.config.crl_url = crl_url;
     ca.config.crl_signer = ca.pa.crl_chain;
     ca.intercept = answer_crl;
     ca_fixture_restart(&ca);
-    peer_join(&ca, &account);
     return 0;
 }
 
 static int
 stop(void **state)
 {
-    (void)state;
-    peer_stop(&account);
-    ca_fixture_stop(&ca);
     free(published.der);
-    return 0;
+    return ca_group_stop(state);
 }
 
 #define CASE(name) cmocka_unit_test_setup(name, begin)

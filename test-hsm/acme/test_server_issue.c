@@ -9,22 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include <openssl/x509.h>
 
-#include "ca_fixture.h"
+#include "ca_group.h"
 #include "peer.h"
 #include "postgres.h"
 #include "softhsm.h"
 
-static struct ca_fixture ca;
-static struct peer account;
-
 /* ---- crashes ---- */
 
-/* The store as a crash leaves it between the intent and the certificate. */
+/* Set the store to its state after a crash between the record of intent and the certificate. */
 static void
 crash_before_certificate(const struct peer_order *order)
 {
@@ -35,7 +33,7 @@ crash_before_certificate(const struct peer_order *order)
                          "UPDATE acme_order SET status = 'processing' WHERE id = ?");
 }
 
-/* What the token signed: everything but the signature, which is another one each time. */
+/* Compares what the token signed; the signature itself differs each time. */
 static void
 assert_same_tbs(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
 {
@@ -64,7 +62,7 @@ a_restart_completes_what_was_about_to_be_signed(void **state)
     peer_enrol(&ca, *state, "1234", &order);
     before = peer_download(&ca, *state, order.url, &before_len);
     crash_before_certificate(&order);
-    ca_fixture_set_time(time(NULL) + 1000); /* and not with the dates of the restart */
+    ca_fixture_set_time(time(NULL) + 1000); /* the dates of the restart must not be used */
     ca_fixture_restart(&ca);
     after = peer_download(&ca, *state, order.url, &after_len);
     ca_fixture_set_time(0);
@@ -73,7 +71,7 @@ a_restart_completes_what_was_about_to_be_signed(void **state)
     free(after);
 }
 
-/* sti-ca serve --check, while the daemon serves: with another policy, even. */
+/* sti-ca serve --check with a different policy, while the daemon serves. */
 static void
 a_check_completes_and_voids_nothing(void **state)
 {
@@ -124,7 +122,8 @@ voided(void)
     return ca_fixture_count(&ca, "SELECT count(*) FROM issuance WHERE voided = 1");
 }
 
-/* Instances get a new configuration one after the other: each leaves the other's orders to it. */
+/* Instances receive a new configuration one after the other, and each leaves the other's orders
+ * alone. */
 static void
 what_another_configuration_began_is_left_to_it_for_some_minutes(void **state)
 {
@@ -141,7 +140,7 @@ what_another_configuration_began_is_left_to_it_for_some_minutes(void **state)
     acme_server_expire(ca.server);
     peer_assert_status(&ca, *state, order.url, "processing");
     ca_fixture_order_sql(&ca, other.url, "UPDATE issuance SET recorded = 0 WHERE order_id = ?");
-    acme_server_expire(ca.server); /* nobody has come for this one */
+    acme_server_expire(ca.server); /* no process has completed it */
     peer_assert_status(&ca, *state, other.url, "invalid");
     assert_int_equal(voided(), before + 1);
     ca.config.crl_url = "https://pa.example/crl";
@@ -181,7 +180,7 @@ a_poll_completes_what_waited_for_the_token(void **state)
     crash_before_certificate(&order);
     ca_fixture_sql(&ca, "UPDATE issuance SET serial = NULL, attempted = recorded + 30 WHERE der IS"
                         " NULL AND voided = 0");
-    peer_send(&ca, *state, order.url, "", &waiting); /* somebody else is at it */
+    peer_send(&ca, *state, order.url, "", &waiting); /* another process is working on it */
     assert_string_equal(got_text(&waiting, "status"), "processing");
     assert_string_equal(got_header(&waiting, "Retry-After"), "5");
     assert_null(json_object_get(waiting.json, "certificate"));
@@ -189,8 +188,8 @@ a_poll_completes_what_waited_for_the_token(void **state)
     free(peer_download(&ca, *state, order.url, &len));
 }
 
-/* The serial is assigned, and read back: by then another process may have ended the order. */
-/* Another process that is always faster: the order of an issuance that gets its serial is ended. */
+/* Simulates another process that is always faster: it ends the order of each issuance that gets its
+ * serial. */
 static void
 meet_another_process(void)
 {
@@ -218,6 +217,7 @@ part_from_it(void)
         ca_fixture_sql(&ca, "DROP TRIGGER other");
 }
 
+/* Another process may end the order between the assignment of the serial and its reading back. */
 static void
 an_order_that_another_process_ended_meanwhile_is_left_alone(void **state)
 {
@@ -248,7 +248,7 @@ the_tick_completes_what_nobody_polls_for(void **state)
     peer_assert_status(&ca, *state, order.url, "valid");
 }
 
-/* Every two seconds or so, not only when the minute of acme_server_expire() has come. */
+/* About every two seconds, not only once a minute as acme_server_expire() does. */
 static void
 each_tick_completes_what_waits(void **state)
 {
@@ -280,7 +280,7 @@ token_answers(const char *faults)
     assert_int_equal(setenv("STI_SHIM", faults, 1), 0);
 }
 
-/* Read the order `later` seconds from now. */
+/* Read the order with the clock `later` seconds ahead. */
 static void
 assert_status_later(const char *url, const char *status, time_t later)
 {
@@ -303,7 +303,7 @@ assert_waits_for_token(const char *faults, const char *spc)
     assert_string_equal(got_text(&got, "status"), "processing");
     assert_string_equal(got_header(&got, "Retry-After"), "5");
     assert_null(json_object_get(got.json, "certificate"));
-    assert_status_later(order.url, "processing", 10); /* tried again, in vain */
+    assert_status_later(order.url, "processing", 10); /* retried without success */
     ca_fixture_restart(&ca);
     acme_server_expire(ca.server);
     assert_status_later(order.url, "processing", 20);
@@ -339,6 +339,35 @@ a_signature_that_is_none_makes_no_certificate(void **state)
     assert_waits_for_token("zero", "1234");
 }
 
+/* The token has another partition than before, say, until somebody notices. */
+static void
+an_order_waits_for_a_key_that_is_not_what_it_was(void **state)
+{
+    EVP_PKEY *key = peer_key_new("P-256");
+    struct peer_order order;
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
+    int64_t issued = ca_fixture_count(&ca, "SELECT count(*) FROM issuance WHERE der IS NOT NULL");
+    int64_t now = issued;
+
+    (void)state;
+    peer_order_ready(&ca, &account, "1234", &order);
+    token_answers("lie=0x162:1,C_SignInit=0xE0"); /* CKA_EXTRACTABLE, once it is looked for again */
+    peer_finalize(&ca, &account, &order, key, "1234", false, &got);
+    assert_string_equal(got_text(&got, "status"), "processing");
+    assert_status_later(order.url, "processing", 10);
+    token_answers("");
+    for (time_t i = 0; i < 100 && now == issued; i++) {
+        usleep(50000);
+        ca_fixture_set_time(time(NULL) + 20 + 10 * i);
+        acme_server_expire(ca.server);
+        now = ca_fixture_count(&ca, "SELECT count(*) FROM issuance WHERE der IS NOT NULL");
+    }
+    assert_int_equal(now, issued + 1);
+    peer_assert_status(&ca, &account, order.url, "valid");
+    ca_fixture_set_time(0);
+    EVP_PKEY_free(key);
+}
+
 static void
 an_order_that_waits_too_long_is_void(void **state)
 {
@@ -364,18 +393,7 @@ start(void **state)
     assert_int_equal(setenv("STI_TEST_MODULE", SHIM_MODULE, 1), 0);
     assert_int_equal(setenv("STI_TEST_TIMEOUT_MS", "1000", 1), 0);
     token_answers("");
-    ca_fixture_start(&ca);
-    peer_join(&ca, &account);
-    *state = &account;
-    return 0;
-}
-
-static int
-stop(void **state)
-{
-    (void)state;
-    peer_stop(&account);
-    ca_fixture_stop(&ca);
+    ca_group_start(state);
     return 0;
 }
 
@@ -394,10 +412,11 @@ main(void)
         cmocka_unit_test(each_tick_completes_what_waits),
         cmocka_unit_test(an_order_waits_for_a_token_that_does_not_sign),
         cmocka_unit_test(an_order_waits_for_a_token_that_gives_no_serial_either),
+        cmocka_unit_test(an_order_waits_for_a_key_that_is_not_what_it_was),
         cmocka_unit_test(a_signature_that_is_none_makes_no_certificate),
         cmocka_unit_test(an_order_that_waits_too_long_is_void),
         cmocka_unit_test(no_serial_is_in_two_certificates),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start, ca_group_stop);
 }

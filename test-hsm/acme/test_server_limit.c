@@ -13,12 +13,11 @@
 
 #include <cmocka.h>
 
-#include "ca_fixture.h"
+#include "ca_group.h"
 
 #define HOUR 3600
 
-static struct ca_fixture ca;
-static struct peer account, other;
+static struct peer other;
 
 static void
 limit(unsigned nonces, unsigned requests)
@@ -73,7 +72,7 @@ nonces_of_an_address_are_limited_and_none_is_made_beyond(void **state)
     assert_int_equal(got.status, 204);
 }
 
-/* A request of the account with that nonce, which receives the next one. */
+/* Send a request of the account with that nonce, and store the next one. */
 static void
 ask(const struct post *plan, char nonce[64], struct got *got)
 {
@@ -131,7 +130,7 @@ what_no_account_has_signed_gives_no_nonce_beyond_the_limit(void **state)
         assert_string_not_equal(got_header(&first, "Replay-Nonce"), "");
         snprintf(nonce, sizeof(nonce), "%s", got_header(&first, "Replay-Nonce"));
         peer_post(&ca, i == 4 ? &unknown : &account, &post, &got);
-        assert_int_equal(got.status, first.status); /* it is the same answer */
+        assert_int_equal(got.status, first.status); /* the same answer */
         if (got_header(&got, "Replay-Nonce")[0] != '\0')
             fail_msg("case %zu: %s", i, got_header(&got, "Replay-Nonce"));
     }
@@ -160,17 +159,17 @@ requests_of_an_account_are_limited(void **state)
     send_revocation(&account, &got);
     assert_limited(&got, HOUR / 2);
     assert_string_not_equal(got_header(&got, "Replay-Nonce"), "");
-    send_revocation(&other, &got); /* another account has its own share */
+    send_revocation(&other, &got); /* per account */
     assert_int_equal(got.status, 400);
     got_clear(&got);
-    peer_send(&ca, &account, "/acme/key-change", "{}", &got); /* and another kind of request */
+    peer_send(&ca, &account, "/acme/key-change", "{}", &got); /* per kind of request */
     assert_int_equal(got.status, 400);
     ca_fixture_set_time(ca_fixture_time() + HOUR / 2);
     send_revocation(&account, &got);
     assert_int_equal(got.status, 400);
 }
 
-/* Anybody has one. */
+/* Any certificate holder has such a key. */
 static void
 what_the_key_of_a_certificate_signs_is_not_counted(void **state)
 {
@@ -220,7 +219,7 @@ an_sti_pa_counts_and_is_away(struct ca_fixture *fixture, const struct acme_http_
     return true;
 }
 
-/* Nor does one with a used nonce make this server fetch anything (RFC 8555 section 6.5). */
+/* A request with a used nonce does not cause a fetch either (RFC 8555 section 6.5). */
 static void
 for_a_challenge_answer_too_many_nothing_is_fetched(void **state)
 {
@@ -281,7 +280,7 @@ a_used_nonce_is_told_before_a_limit(void **state)
     assert_string_equal(got_problem(&got), "badNonce");
 }
 
-/* Anybody who has read one of its requests can send that again and again. */
+/* Anyone who has read such a request can replay it. */
 static void
 requests_with_a_used_nonce_use_up_nothing_of_the_accounts(void **state)
 {
@@ -313,7 +312,7 @@ ask_for_renewal(struct got *got)
     ca_fetch(&ca, "GET", "/acme/renewal-info/AAAA.AAAA", NULL, NULL, got);
 }
 
-/* And the store is not written for it. */
+/* The store is not written for it. */
 static void
 renewal_info_of_an_address_is_limited_within_the_process(void **state)
 {
@@ -335,7 +334,7 @@ renewal_info_of_an_address_is_limited_within_the_process(void **state)
     ask_for_renewal(&got);
     assert_int_equal(got.status, 404);
     assert_string_equal(got_header(&got, "Cache-Control"), "no-store");
-    limit(0, 0); /* of 0 there may be any number */
+    limit(0, 0); /* 0 means unlimited */
     for (int i = 0; i < 5; i++) {
         ask_for_renewal(&got);
         assert_int_equal(got.status, 404);
@@ -345,9 +344,7 @@ renewal_info_of_an_address_is_limited_within_the_process(void **state)
 static int
 start(void **state)
 {
-    (void)state;
-    ca_fixture_start(&ca);
-    peer_join(&ca, &account);
+    ca_group_start(state);
     peer_join(&ca, &other);
     return 0;
 }
@@ -355,11 +352,8 @@ start(void **state)
 static int
 stop(void **state)
 {
-    (void)state;
-    peer_stop(&account);
     peer_stop(&other);
-    ca_fixture_stop(&ca);
-    return 0;
+    return ca_group_stop(state);
 }
 
 int

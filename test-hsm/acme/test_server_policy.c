@@ -1,7 +1,5 @@
-/*
- * test_server_policy.c - what an operator can enable: mirrors acme/src/server_external.c,
- * server_terms.c, server_limit.c, server_renewal.c and server_chain.c.
- */
+/* test_server_policy.c - options that an operator can enable: mirrors acme/src/server_external.c,
+ * server_terms.c, server_limit.c, server_renewal.c and server_chain.c. */
 #define _GNU_SOURCE /* asprintf, strptime, timegm */
 
 #include <setjmp.h>
@@ -20,7 +18,7 @@
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
 
-#include "ca_fixture.h"
+#include "ca_group.h"
 
 #include <acme/base64url.h>
 #include <acme/jwk.h>
@@ -33,8 +31,7 @@
 
 #define TERMS "https://ca.example/terms/1"
 
-static struct ca_fixture ca;
-static struct acme_server_config plain; /* as the fixture has it */
+static struct acme_server_config plain; /* the fixture's configuration */
 
 static void
 assert_refused(const struct got *got, int status, const char *problem)
@@ -125,7 +122,7 @@ a_key_binds_one_account_and_is_gone(void **state)
     peer_send(&ca, &second, "/acme/new-account", payload, &again);
     assert_refused(&again, 403, "unauthorized");
     assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "one"), HSM_ERR_EXISTS);
-    peer_send(&ca, &first, "/acme/new-account", "{}", &read); /* an account that is there */
+    peer_send(&ca, &first, "/acme/new-account", "{}", &read); /* an existing account */
     assert_int_equal(read.status, 200);
     assert_true(json_is_object(json_object_get(read.json, "externalAccountBinding")));
     free(payload);
@@ -135,7 +132,7 @@ a_key_binds_one_account_and_is_gone(void **state)
     serve_as_before();
 }
 
-/* Two requests that came in at once have both verified their MAC when the file is still there. */
+/* Two simultaneous requests may both verify their MAC before the file is removed. */
 static void
 the_store_says_that_a_key_was_used(void **state)
 {
@@ -248,13 +245,13 @@ accounts_agree_to_the_terms_and_to_new_ones(void **state)
     snprintf(peer.kid, sizeof(peer.kid), "%s", got_header(&joined, "Location"));
     peer_order_ready(&ca, &peer, "1234", &order);
     assert_int_equal(acme_server_tell_start(ca.server), HSM_OK);
-    assert_int_equal(acme_server_tell_start(ca.server), HSM_OK); /* the same: nothing to tell */
+    assert_int_equal(acme_server_tell_start(ca.server), HSM_OK); /* unchanged: not recorded */
     assert_int_equal(terms_told(), 1);
     ca.config.terms_of_service = TERMS "a";
     ca_fixture_restart(&ca);
     peer_send(&ca, &peer, "/acme/new-order", "{}", &stale);
     assert_refused(&stale, 403, "userActionRequired");
-    peer_assert_status(&ca, &peer, order.url, "ready"); /* reading is free */
+    peer_assert_status(&ca, &peer, order.url, "ready"); /* reading is allowed */
     got_clear(&stale);
     peer_send(&ca, &peer, order.finalize, "{}", &stale);
     assert_refused(&stale, 403, "userActionRequired");
@@ -301,7 +298,7 @@ orders_of_an_account_are_limited(void **state)
     for (int i = 0; i < 6; i++) {
         CLEAR_AFTER(got_clear) struct got got = {.status = 0};
 
-        ca_fixture_set_time(ca_fixture_time() + (i == 4 ? 900 : 0)); /* a quarter of an hour each */
+        ca_fixture_set_time(ca_fixture_time() + (i == 4 ? 900 : 0)); /* 15 minutes apart */
         if (i == 5)
             break;
         new_order(&peer, "", &got);
@@ -310,9 +307,9 @@ orders_of_an_account_are_limited(void **state)
     new_order(&peer, "", &too_many);
     assert_limited(&too_many, 900);
     got_clear(&too_many);
-    new_order(&other, "", &too_many); /* another account has its own */
+    new_order(&other, "", &too_many); /* per account */
     assert_int_equal(too_many.status, 201);
-    ca_fixture_restart(&ca); /* and it is in the store */
+    ca_fixture_restart(&ca); /* the counts are in the store */
     got_clear(&too_many);
     new_order(&peer, "", &too_many);
     assert_limited(&too_many, 900);
@@ -343,7 +340,7 @@ accounts_and_orders_of_an_address_are_limited(void **state)
     assert_limited(&got, 1800);
     got_clear(&got);
     peer_send(&ca, &(struct peer){.key = peers[0].key}, "/acme/new-account", "{}", &got);
-    assert_int_equal(got.status, 200); /* to find one's own is not to make one */
+    assert_int_equal(got.status, 200); /* finding an account does not count as creating one */
     for (int i = 0; i < 3; i++) {
         got_clear(&got);
         new_order(&peers[i % 2], "", &got);
@@ -360,7 +357,7 @@ accounts_and_orders_of_an_address_are_limited(void **state)
     serve_as_before();
 }
 
-/* ---- authorizations used again ---- */
+/* ---- reuse of authorizations ---- */
 
 static void
 an_authorization_is_used_again_while_its_token_lives(void **state)
@@ -377,7 +374,7 @@ an_authorization_is_used_again_while_its_token_lives(void **state)
     peer_join(&ca, &peer);
     peer_enrol(&ca, &peer, "1234", &order);
     new_order(&peer, "", &second);
-    assert_string_equal(got_text(&second, "status"), "pending"); /* unless the operator says so */
+    assert_string_equal(got_text(&second, "status"), "pending"); /* not enabled by default */
     got_clear(&second);
     ca.config.authorizations_reused = true;
     ca_fixture_restart(&ca);
@@ -390,7 +387,7 @@ an_authorization_is_used_again_while_its_token_lives(void **state)
     csr = peer_csr_payload(key, "1234", false);
     peer_send(&ca, &peer, got_text(&second, "finalize"), csr, &finalized);
     assert_string_equal(got_text(&finalized, "status"), "valid");
-    ca_fixture_set_time(time(NULL) + 700); /* the token had ten minutes */
+    ca_fixture_set_time(time(NULL) + 700); /* the token was valid for ten minutes */
     new_order(&peer, "", &late);
     assert_string_equal(got_text(&late, "status"), "pending");
     free(csr);
@@ -423,7 +420,7 @@ a_deactivated_authorization_is_not_used_again(void **state)
 
 /* ---- certificates that do not outlive the SPC token (RFC 9447 section 7) ---- */
 
-#define TOKEN_S 600 /* that a token of the fixture lives */
+#define TOKEN_S 600 /* lifetime of the fixture's tokens */
 
 static void
 start_within_token(bool reused)
@@ -527,7 +524,7 @@ an_authorization_that_ends_too_soon_is_not_used_again(void **state)
 
 /* ---- renewal information ---- */
 
-/* RFC 9773 section 4.1, of the certificate of an order. */
+/* RFC 9773 section 4.1, for the certificate of an order. */
 static void
 certificate_id(const struct peer *peer, const struct peer_order *order, char out[CA_URL_SIZE])
 {
@@ -687,14 +684,14 @@ an_order_replaces_a_certificate_once(void **state)
              json_string_value(json_array_get(json_object_get(first.json, "authorizations"), 0)));
     got_clear(&read);
     peer_send(&ca, &peer, authz, "{\"status\":\"deactivated\"}", &read);
-    new_order(&peer, more, &third); /* the first has become invalid */
+    new_order(&peer, more, &third); /* the first became invalid */
     assert_int_equal(third.status, 201);
     got_clear(&third);
     new_order(&other, more, &third);
     assert_refused(&third, 403, "unauthorized");
     got_clear(&third);
     snprintf(more, sizeof(more), ",\"replaces\":\"%s\"", theirs);
-    new_order(&other, more, &third); /* of this account, but for 5678 */
+    new_order(&other, more, &third); /* of this account, but for SPC 5678 */
     assert_refused(&third, 400, "malformed");
     got_clear(&third);
     new_order(&peer, ",\"replaces\":\"aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE\"", &third);
@@ -708,7 +705,7 @@ an_order_replaces_a_certificate_once(void **state)
 
 /* ---- chains ---- */
 
-/* The issuing key under another root. */
+/* The issuing key certified under another root. */
 static struct certs_chain *
 cross_certified(void)
 {
@@ -839,14 +836,14 @@ a_hosted_chain_is_everybodys(void **state)
     assert_refused(&chain, 404, "malformed");
     serve_as_before();
     got_clear(&chain);
-    ca_fetch(&ca, "GET", url, NULL, NULL, &chain); /* switched off: nobody's */
+    ca_fetch(&ca, "GET", url, NULL, NULL, &chain); /* disabled */
     assert_refused(&chain, 404, "malformed");
     peer_stop(&peer);
 }
 
-/* ---- habits of deployed clients ---- */
+/* ---- quirks of deployed clients ---- */
 
-/* The body of a POST-as-GET whose signature covers "protected" alone; free() it. */
+/* The body of a POST-as-GET whose signature covers only "protected"; free() it. */
 static char *
 body_without_dot(const struct peer *peer, const char *path)
 {
@@ -913,17 +910,8 @@ browsers_may_ask_from_any_site(void **state)
 static int
 start(void **state)
 {
-    (void)state;
-    ca_fixture_start(&ca);
+    ca_group_start_alone(state);
     plain = ca.config;
-    return 0;
-}
-
-static int
-stop(void **state)
-{
-    (void)state;
-    ca_fixture_stop(&ca);
     return 0;
 }
 
@@ -953,5 +941,5 @@ main(void)
         cmocka_unit_test(browsers_may_ask_from_any_site),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start, ca_group_stop);
 }

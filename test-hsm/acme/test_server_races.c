@@ -1,5 +1,5 @@
-/* test_server_races.c - changes by another request, process or operator after a request was
- * authenticated. */
+/* test_server_races.c - another request, process or operator changes the account after a request
+ * was authenticated. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <pthread.h>
@@ -17,7 +17,7 @@
 
 #include <openssl/evp.h>
 
-#include "ca_fixture.h"
+#include "ca_group.h"
 
 #include <acme/jwk.h>
 #include <hsm/defer.h>
@@ -29,12 +29,11 @@
 #define TERMS        "https://ca.example/terms"
 #define OPEN_MAX     1000 /* orders of one account */
 #define REQUESTS     4
-#define REACHED_MS   60000 /* by then the requests are authenticated, however slow the machine */
+#define REACHED_MS   60000 /* enough to authenticate the requests on any machine */
 
-static struct ca_fixture ca;
-static atomic_uint authenticated; /* requests whose account was read */
+static atomic_uint authenticated; /* requests whose account has been read */
 
-/* ---- requests on their way while this thread writes to the store ---- */
+/* ---- requests in progress while this thread writes to the store ---- */
 
 struct request {
     pthread_t thread;
@@ -48,7 +47,8 @@ enum hsm_status __real_acme_keys_find(struct acme_keys *keys, const char *jwk,
 enum hsm_status __wrap_acme_keys_find(struct acme_keys *keys, const char *jwk,
                                       struct acme_account_key **out);
 
-/* In place of the server's: the linker's --wrap. What comes next is the account as it was read. */
+/* Replaces the server's function through the linker's --wrap. From here on the account is as it was
+ * read. */
 enum hsm_status
 __wrap_acme_keys_find(struct acme_keys *keys, const char *jwk, struct acme_account_key **out)
 {
@@ -65,7 +65,7 @@ carry(void *context)
     return NULL;
 }
 
-/* Its nonce is of before: newNonce would wait, too. */
+/* The nonce is obtained in advance, as newNonce would block too. */
 static void
 prepare(struct request *request, const struct peer *peer, const char *url, const char *payload)
 {
@@ -73,7 +73,7 @@ prepare(struct request *request, const struct peer *peer, const char *url, const
     request->body = peer_body(&ca, peer, &(struct post){.path = url, .payload = payload});
 }
 
-/* They are authenticated before, and answered after, what `sql` does to the account. */
+/* The requests are authenticated before `sql` changes the account, and answered after it. */
 static void
 answer_around(struct request *requests, size_t count, const struct peer *peer, const char *sql)
 {
@@ -195,7 +195,7 @@ an_account_that_was_revoked_meanwhile_gets_no_new_key(void **state)
 
 /* ---- orders ---- */
 
-/* All but one of those that an account may have open. */
+/* Fill up the account's open orders, except for one. */
 static void
 fill_orders(const struct peer *peer, const struct peer_order *order)
 {
@@ -241,22 +241,6 @@ of_several_last_orders_of_an_account_one_is_made(void **state)
     free(payload);
 }
 
-static int
-start(void **state)
-{
-    (void)state;
-    ca_fixture_start(&ca);
-    return 0;
-}
-
-static int
-stop(void **state)
-{
-    (void)state;
-    ca_fixture_stop(&ca);
-    return 0;
-}
-
 int
 main(void)
 {
@@ -267,5 +251,5 @@ main(void)
         cmocka_unit_test(an_account_that_was_revoked_meanwhile_gets_no_new_key),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, ca_group_start_alone, ca_group_stop);
 }

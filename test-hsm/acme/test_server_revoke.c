@@ -24,16 +24,13 @@
 #include <hsm/defer.h>
 #include <hsm/time.h>
 
-#include "ca_fixture.h"
+#include "ca_group.h"
 #include "peer.h"
 #include "postgres.h"
 #include "softhsm.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define PASSWORD     "a pass word"
-
-static struct ca_fixture ca;
-static struct peer account;
 
 /* ---- a certificate and requests about it ---- */
 
@@ -67,7 +64,7 @@ enrol(const struct peer *peer, const char *spc, struct certificate *out)
     assert_int_equal(certs_cert_parse_der(out->der, out->len, &out->x509, &why), HSM_OK);
 }
 
-/* free() it. @param reason  JSON text; NULL: none */
+/* free() the result. @param reason  JSON text; NULL: absent */
 static char *
 payload_of(const uint8_t *der, size_t len, const char *reason)
 {
@@ -105,7 +102,7 @@ revocations(void)
     return ca_fixture_count(&ca, "SELECT count(*) FROM revocation");
 }
 
-/* ---- who may ---- */
+/* ---- authorization ---- */
 
 static void
 the_account_that_it_was_issued_to_revokes_a_certificate_once(void **state)
@@ -198,7 +195,7 @@ nobody_else_revokes_a_certificate(void **state)
               &(struct post){.path = "/acme/revoke-cert", .payload = payload, .with_jwk = true},
               &by_other_key);
     assert_refused(&by_other_key, 403, "unauthorized");
-    stranger.key = ((struct peer *)*state)->key; /* a jwk is no account */
+    stranger.key = ((struct peer *)*state)->key; /* a jwk is not an account */
     peer_post(&ca, &stranger,
               &(struct post){.path = "/acme/revoke-cert", .payload = payload, .with_jwk = true},
               &by_account_key);
@@ -219,14 +216,14 @@ nobody_else_revokes_a_certificate(void **state)
     assert_int_equal(revocations(), 0);
 }
 
-/* ---- what it says ---- */
+/* ---- contents of the request ---- */
 
 static void
 a_reason_is_one_that_a_crl_may_give_for_an_end_entity(void **state)
 {
     static const struct {
         const char *reason;
-        const char *problem; /* NULL: good */
+        const char *problem; /* NULL: accepted */
     } rows[] = {
         {"7", "badRevocationReason"},
         {"8", "badRevocationReason"},
@@ -282,7 +279,8 @@ what_names_no_certificate_is_malformed(void **state)
     }
 }
 
-/* The certificate with one bit of its signature changed; of another CA it would look the same. */
+/* One bit of the certificate's signature is changed; a certificate of another CA would look the
+ * same. */
 static void
 what_this_ca_did_not_issue_is_not_found(void **state)
 {
@@ -421,7 +419,7 @@ an_operator_revokes_by_serial(void **state)
 
 /* ---- the STI-PA ---- */
 
-/* What the STI-PA answers, and what it was last told. */
+/* The STI-PA's answer, and the last request to it. */
 static struct {
     atomic_int status;
     pthread_mutex_t mutex;
@@ -490,7 +488,7 @@ a_revocation_is_forwarded_to_the_sti_pa_once(void **state)
     enrol(*state, "1234", &certificate);
     revoke(*state, &certificate, "1", &got);
     assert_int_equal(got.status, 200);
-    assert_int_equal(atomic_load(&ca.intercepted), 0); /* the client does not wait for it */
+    assert_int_equal(atomic_load(&ca.intercepted), 0); /* forwarded asynchronously */
     acme_server_forward(ca.server);
     acme_server_forward(ca.server);
     assert_int_equal(atomic_load(&ca.intercepted), 1);
@@ -520,7 +518,7 @@ a_revocation_is_forwarded_to_the_sti_pa_once(void **state)
     free(issuer);
 }
 
-/* Whatever went wrong: it is tried again, later and later, until the STI-PA says yes. */
+/* After any failure the request is retried, at growing intervals, until the STI-PA accepts it. */
 static void
 what_the_sti_pa_did_not_accept_is_forwarded_again_with_back_off(void **state)
 {
@@ -533,7 +531,7 @@ what_the_sti_pa_did_not_accept_is_forwarded_again_with_back_off(void **state)
     enrol(*state, "1234", &certificate);
     revoke(*state, &certificate, "1", &got);
     assert_int_equal(got.status, 200);
-    now = time(NULL); /* not before: a revocation is due from its own second on */
+    now = time(NULL); /* not earlier: a revocation is due from its own second on */
     for (size_t i = 0; i < COUNT(refusals); i++) {
         int pause = i < 5 ? 15 << i : 300;
 
@@ -583,14 +581,14 @@ an_sti_pa_that_is_down_is_told_when_it_is_up(void **state)
 
     enrol(*state, "1234", &first);
     enrol(*state, "5678", &second);
-    ca.config.revocation_url = "https://127.0.0.1:1/sti-pa/revocations"; /* nobody listens */
+    ca.config.revocation_url = "https://127.0.0.1:1/sti-pa/revocations"; /* no server there */
     ca_fixture_restart(&ca);
     revoke(*state, &first, "1", &one);
     revoke(*state, &second, "1", &two);
     assert_int_equal(one.status, 200);
     assert_int_equal(two.status, 200);
     acme_server_forward(ca.server);
-    /* of two that are due one was tried: the other would wait for the same */
+    /* Two are due and only one is tried, because the other would fail in the same way. */
     assert_int_equal(ca_fixture_count(&ca, "SELECT CAST(sum(tries) AS BIGINT) FROM revocation"), 1);
     ca.config.revocation_url = config.revocation_url;
     ca_fixture_restart(&ca);
@@ -630,7 +628,7 @@ what_ended_before_the_sti_pa_knew_is_told_no_more(void **state)
     atomic_store(&pa.status, 400);
     ca_fixture_set_time(end);
     acme_server_forward(ca.server);
-    assert_int_equal(accepted(), 0); /* it has not ended: somebody has to look at it */
+    assert_int_equal(accepted(), 0); /* not expired: an operator must look at it */
     ca_fixture_set_time(end + 3600);
     acme_server_forward(ca.server);
     assert_int_equal(accepted(), 1);
@@ -657,7 +655,8 @@ revoke_by_its_key(const struct certificate *certificate, struct got *got)
     free(payload);
 }
 
-/* The STI-PA may have taken it back, but whoever has the key may ask without end. */
+/* The STI-PA may have withdrawn it, but the holder of the key could repeat the request at any
+ * rate. */
 static void
 what_is_asked_for_again_is_forwarded_again_once_an_hour(void **state)
 {
@@ -684,7 +683,7 @@ what_is_asked_for_again_is_forwarded_again_once_an_hour(void **state)
     acme_server_forward(ca.server);
     assert_int_equal(atomic_load(&ca.intercepted), 3);
     serial = certs_cert_serial_hex(certificate.x509);
-    for (int i = 0; i < 2; i++) { /* an operator asks as often as he likes */
+    for (int i = 0; i < 2; i++) { /* no limit for an operator */
         assert_int_equal(acme_server_revoke(ca.store, serial, 4, now + 3600), HSM_ERR_EXISTS);
         acme_server_forward(ca.server);
     }
@@ -743,13 +742,13 @@ a_restart_forwards_what_a_crash_left(void **state)
 
     enrol(*state, "1234", &certificate);
     revoke(*state, &certificate, "3", &got);
-    ca_fixture_restart(&ca); /* durable, not forwarded */
+    ca_fixture_restart(&ca); /* recorded but not forwarded */
     acme_server_tick(ca.server);
     assert_int_equal(atomic_load(&ca.intercepted), 1);
     assert_int_equal(accepted(), 1);
     assert_int_equal(json_integer_value(json_object_get(pa.told, "reason")), 3);
 
-    /* killed after the STI-PA had it and before that was noted: it is told again */
+    /* Killed after the STI-PA accepted and before this was recorded: it is forwarded again. */
     ca_fixture_sql(&ca, "UPDATE revocation SET accepted = NULL");
     ca_fixture_restart(&ca);
     ca_fixture_set_time(time(NULL) + 15);
@@ -880,7 +879,7 @@ must_run(struct acme_store *store, const char *sql, const char *octets)
                      HSM_OK);
 }
 
-/* An account with an order that is being processed, as every version has it. */
+/* An account with an order in processing, in a form common to all versions. */
 static void
 insert_order(struct acme_store *store)
 {
@@ -906,7 +905,7 @@ insert_order(struct acme_store *store)
              "p");
 }
 
-/* A store of version n with an order, opened by this program and by the one of then. */
+/* A store of version n with an order, opened by this program and then by that version's. */
 static void
 take_further(size_t version, const char *const *former)
 {
@@ -958,7 +957,7 @@ static char revocation_url[128];
 static int
 start(void **state)
 {
-    ca_fixture_start(&ca);
+    ca_group_start(state);
     if (hsm_secret_new(PASSWORD, strlen(PASSWORD), &password) != HSM_OK)
         return -1;
     snprintf(revocation_url, sizeof(revocation_url), "%s/sti-pa/revocations", ca.pa.base_url);
@@ -967,8 +966,6 @@ start(void **state)
     ca.config.revocation_password = password;
     ca.intercept = answer_as_pa;
     ca_fixture_restart(&ca);
-    peer_join(&ca, &account);
-    *state = &account;
     return 0;
 }
 
@@ -986,12 +983,9 @@ begin(void **state)
 static int
 stop(void **state)
 {
-    (void)state;
-    peer_stop(&account);
-    ca_fixture_stop(&ca);
     hsm_secret_free(password);
     pa_forget();
-    return 0;
+    return ca_group_stop(state);
 }
 
 #define CASE(name) cmocka_unit_test_setup(name, begin)

@@ -19,16 +19,13 @@
 
 #include <openssl/evp.h>
 
-#include "ca_fixture.h"
+#include "ca_group.h"
 
-#define ANSWERS  5 /* to challenges at once: more than the server has threads */
-#define HANGING  3 /* of its four threads one is left to others */
-#define PATIENCE 20000 /* ms that something is waited for that comes at once */
+#define ANSWERS  5 /* simultaneous answers to challenges: more than the server has threads */
+#define HANGING  3 /* of four threads; one is left for others */
+#define PATIENCE 20000 /* ms to wait for what should happen at once */
 
-static struct ca_fixture ca;
-static struct peer account;
-
-/* ---- an STI-PA that takes connections and says nothing ---- */
+/* ---- an STI-PA that accepts connections and never answers ---- */
 
 static int hanging = -1;
 
@@ -55,7 +52,7 @@ accept_soon(void)
     return accept(hanging, NULL, NULL);
 }
 
-/* ---- those who wait for it ---- */
+/* ---- challenges that wait for it ---- */
 
 struct answer {
     pthread_t thread;
@@ -78,7 +75,7 @@ answer_challenge(void *context)
     return NULL;
 }
 
-/* Each with an x5u of its own: what was fetched once is kept. */
+/* Each has a different x5u, because a fetched one would be cached. */
 static void
 begin(struct answer *answer, const char *authority, int i)
 {
@@ -118,12 +115,12 @@ an_authority_that_hangs_keeps_no_other_request_waiting(void **state)
     peer_send(&ca, &account, answers[0].order.url, "", &read);
     assert_string_equal(got_text(&read, "status"), "pending");
     assert_int_equal(atomic_load(&answered), 0);
-    close(hanging); /* who waits for it is refused from now on */
+    close(hanging); /* from now on, fetches are refused */
     for (int i = 0; i < HANGING; i++)
         close(connections[i]);
     for (int i = 0; i < ANSWERS; i++) {
         pthread_join(answers[i].thread, NULL);
-        assert_int_equal(answers[i].status, 503); /* the token is not to blame */
+        assert_int_equal(answers[i].status, 503); /* the token is not at fault */
         free(answers[i].payload);
     }
     ca.config.authorities = ca.authorities;
@@ -163,24 +160,6 @@ pages_that_ask_others_are_told_from_those_that_do_not(void **state)
     assert_false(handler.is_slow(handler.context, ACME_HTTP_POST, "/web/issue"));
 }
 
-static int
-start(void **state)
-{
-    (void)state;
-    ca_fixture_start(&ca);
-    peer_join(&ca, &account);
-    return 0;
-}
-
-static int
-stop(void **state)
-{
-    (void)state;
-    peer_stop(&account);
-    ca_fixture_stop(&ca);
-    return 0;
-}
-
 int
 main(void)
 {
@@ -189,5 +168,5 @@ main(void)
         cmocka_unit_test(pages_that_ask_others_are_told_from_those_that_do_not),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, ca_group_start, ca_group_stop);
 }

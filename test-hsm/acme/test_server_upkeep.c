@@ -10,13 +10,10 @@
 
 #include <cmocka.h>
 
-#include "ca_fixture.h"
+#include "ca_group.h"
 
 #define DAY  86400
 #define MANY 1234 /* more than two steps of a sweep */
-
-static struct ca_fixture ca;
-static struct peer account;
 
 static int64_t
 count(const char *sql)
@@ -24,7 +21,7 @@ count(const char *sql)
     return ca_fixture_count(&ca, sql);
 }
 
-/* So many rows, each made by `insert` from n.i and these ids. */
+/* Insert MANY rows, each made by `insert` from n.i and these ids. */
 static void
 insert_many(const char *insert, const char *one, const char *other)
 {
@@ -44,7 +41,7 @@ id_of(const char *url)
     return strrchr(url, '/') + 1;
 }
 
-/* Orders with an authorization of their own each, and as many that use that of a valid one. */
+/* Orders with an authorization each, and as many that use the authorization of a valid order. */
 static void
 all_that_has_expired_goes_however_much_it_is(void **state)
 {
@@ -76,7 +73,7 @@ all_that_has_expired_goes_however_much_it_is(void **state)
     peer_assert_status(&ca, *state, valid.authz, "valid");
 }
 
-/* ---- of several processes ---- */
+/* ---- several processes ---- */
 
 static void
 leave_litter(void)
@@ -135,24 +132,6 @@ a_clock_that_was_ahead_holds_up_no_sweep(void **state)
     acme_server_free(server);
 }
 
-static int
-start(void **state)
-{
-    ca_fixture_start(&ca);
-    peer_join(&ca, &account);
-    *state = &account;
-    return 0;
-}
-
-static int
-stop(void **state)
-{
-    (void)state;
-    peer_stop(&account);
-    ca_fixture_stop(&ca);
-    return 0;
-}
-
 int
 main(void)
 {
@@ -162,5 +141,5 @@ main(void)
         cmocka_unit_test(a_clock_that_was_ahead_holds_up_no_sweep),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, ca_group_start, ca_group_stop);
 }

@@ -16,7 +16,7 @@
 
 #include <openssl/evp.h>
 
-#include "ca_fixture.h"
+#include "ca_group.h"
 
 #include <acme/base64url.h>
 #include <acme/jwk.h>
@@ -33,14 +33,13 @@
 #define PASSWORD     "correct horse battery"
 #define RACERS       4
 
-static struct ca_fixture ca;
-static struct acme_server_config plain; /* as the fixture has it, with the pages on */
+static struct acme_server_config plain; /* the fixture's configuration, with the pages enabled */
 
 /* ---- a browser ---- */
 
 struct browser {
     char cookie[128]; /* "Cookie: NAME=VALUE" */
-    char form[64]; /* the hidden field */
+    char form[64]; /* value of the hidden field */
 };
 
 static void
@@ -56,7 +55,7 @@ assert_page(const struct got *got, int status, const char *text)
         fail_msg("%d %s\ninstead of %d with \"%s\"", got->status, got->body, status, text);
 }
 
-/* The value of the hidden field of that name. */
+/* Read the value of the hidden field with that name. */
 static void
 read_hidden(const struct got *got, const char *name, char *out, size_t size)
 {
@@ -70,7 +69,7 @@ read_hidden(const struct got *got, const char *name, char *out, size_t size)
     snprintf(out, size, "%.*s", (int)strcspn(at, "\""), at);
 }
 
-/* Read the form; from then on the cookie is sent. */
+/* Read the form; the cookie is sent from then on. */
 static void
 open_form(struct browser *browser)
 {
@@ -116,7 +115,7 @@ submit(const struct browser *browser, const char *path, const char *csr, const c
     free(token_text);
 }
 
-/* A fresh key with what is wanted for it. */
+/* A fresh key, and the CSR and token for it. */
 struct wish {
     EVP_PKEY *key;
     char *csr, *token;
@@ -138,7 +137,7 @@ drop_wish(struct wish *wish)
     free(wish->token);
 }
 
-/* Confirm; the path of the result. */
+/* Confirm; writes the path of the result. */
 static void
 confirm(const struct browser *browser, const struct wish *wish, char path[CA_URL_SIZE])
 {
@@ -151,7 +150,7 @@ confirm(const struct browser *browser, const struct wish *wish, char path[CA_URL
     assert_int_equal(strncmp(path, "/web/order/", 11), 0);
 }
 
-/* One of several who confirm the same at once. */
+/* One of several simultaneous confirmations of the same request. */
 struct race {
     const struct browser *browser;
     const struct wish *wish;
@@ -216,7 +215,7 @@ a_csr_and_its_token_become_a_chain(void **state)
     assert_int_equal(issued(), before + 1);
 }
 
-/* A double click, a page that is loaded again, an answer that was lost. */
+/* A double click, a reloaded page or a lost answer. */
 static void
 the_same_request_again_leads_to_the_same_certificate(void **state)
 {
@@ -270,7 +269,7 @@ of_requests_that_come_at_once_one_makes_the_order(void **state)
     assert_int_equal(issued(), before + 1);
 }
 
-/* What was pasted of a mail: several lines, blanks at their ends. */
+/* A token pasted from a mail: several lines with trailing blanks. */
 static void
 a_token_in_several_lines_is_one_token(void **state)
 {
@@ -289,12 +288,12 @@ a_token_in_several_lines_is_one_token(void **state)
 
 /* ---- refusals ---- */
 
-static EVP_PKEY *used_key; /* certified before */
+static EVP_PKEY *used_key; /* already certified */
 
-/* What is sent instead of a good CSR and a good token; NULL: as it should be. */
+/* The input that replaces a good CSR and a good token; NULL: the good one. */
 struct refusal {
     const char *csr, *token;
-    const char *spc; /* of the CSR; "": none */
+    const char *spc; /* in the CSR; "": none */
     struct token_plan plan;
     bool csr_ca, other_key, used, expired;
     const char *field, *why;
@@ -356,7 +355,7 @@ refuse(const struct browser *browser, const struct refusal *refusal, const char 
     assert_page(&got, 422, refusal->why);
     snprintf(mark, sizeof(mark), "<li><a href=\"#%s\">", refusal->field);
     assert_page(&got, 422, mark);
-    assert_null(strstr(strstr(got.body, mark) + 1, "<li>")); /* and no other */
+    assert_null(strstr(strstr(got.body, mark) + 1, "<li>")); /* the only one */
     snprintf(mark, sizeof(mark), "aria-describedby=\"%s-error %s-hint\"", refusal->field,
              refusal->field);
     assert_page(&got, 422, mark);
@@ -387,7 +386,7 @@ each_refusal_names_its_field_and_issues_nothing(void **state)
     assert_int_equal(issued(), before);
 }
 
-/* A signature that is not the signer's, and a signer whom the STI-PA has not certified for that. */
+/* A signature that does not verify, and a signer without a certificate of the STI-PA for tokens. */
 static void
 a_token_of_nobody_is_refused(void **state)
 {
@@ -475,12 +474,12 @@ an_unknown_participant_is_refused_where_they_are_registered(void **state)
     ca_fixture_restart(&ca);
 }
 
-/* ---- who sends the form ---- */
+/* ---- the origin of a form ---- */
 
 static const struct {
-    const char *headers[3]; /* besides the cookie */
+    const char *headers[3]; /* in addition to the cookie */
     bool no_cookie, other_form;
-    const char *type, *body; /* NULL: as it should be */
+    const char *type, *body; /* NULL: the correct value */
     int status;
 } strangers[] = {
     {.no_cookie = true, .status = 403},
@@ -681,7 +680,7 @@ a_revoked_certificate_is_shown_as_such(void **state)
     assert_page(&after, 200, "reason keyCompromise");
 }
 
-/* No key is of it, so that no JWS can be. */
+/* The account has no key, so it cannot sign a JWS. */
 static void
 nobody_is_the_account_of_these_orders(void **state)
 {
@@ -777,7 +776,7 @@ the_status_is_for_operators(void **state)
     assert_int_equal(again.status, 200);
     assert_int_equal(acme_server_web_user_remove(ca.store, "alice"), HSM_OK);
     assert_int_equal(acme_server_web_user_remove(ca.store, "alice"), HSM_ERR_NOT_FOUND);
-    ask_as("alice", PASSWORD, &removed); /* although it was right a moment ago */
+    ask_as("alice", PASSWORD, &removed); /* although it was valid a moment ago */
     assert_int_equal(removed.status, 401);
 }
 
@@ -825,11 +824,12 @@ the_status_tells_what_an_operator_asks_first(void **state)
                 "<td>superseded</td><td>2023-11-14T22:13:20Z</td>"
                 "<td class=\"number\">3</td>");
     assert_page(&got, 200, "<td>web user added</td><td>carol</td>");
-    assert_page(&got, 200, "https://pa.example/crl"); /* nobody serves it here */
+    assert_page(&got, 200, "https://pa.example/crl"); /* no server there */
     assert_non_null(strstr(got.body, "<p class=\"bad\">"));
 }
 
-/* Its first row is a write; SQLite would be busy only after ten seconds. */
+/* The first row of the pages is a write; with SQLite it would fail as busy only after ten
+ * seconds. */
 static void
 a_busy_store_starts_no_server_without_its_pages(void **state)
 {
@@ -848,7 +848,7 @@ a_busy_store_starts_no_server_without_its_pages(void **state)
     acme_server_free(server);
 }
 
-/* What a test has sent with its requests was its own. */
+/* Removes the headers that a test has set. */
 static int
 without_headers(void **state)
 {
@@ -860,19 +860,10 @@ without_headers(void **state)
 static int
 start(void **state)
 {
-    (void)state;
-    ca_fixture_start(&ca);
+    ca_group_start_alone(state);
     ca.config.web_enabled = true;
     plain = ca.config;
     ca_fixture_restart(&ca);
-    return 0;
-}
-
-static int
-stop(void **state)
-{
-    (void)state;
-    ca_fixture_stop(&ca);
     return 0;
 }
 
@@ -907,5 +898,5 @@ main(void)
         TEST(a_busy_store_starts_no_server_without_its_pages),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, start, ca_group_stop);
 }
