@@ -1,7 +1,7 @@
 # shellcheck shell=sh
-# document.sh - for tests that run the commands of a document as they stand; to be sourced.
+# document.sh - for tests that run the commands of a document unchanged; to be sourced.
 
-# document_open SOURCE_DIR BIN_DIR: a directory of its own, with a SoftHSM, as working directory.
+# document_open SOURCE_DIR BIN_DIR: make a directory with a SoftHSM and change to it.
 document_open() {
     document_source=$1
     document_directory=$(mktemp -d)
@@ -19,7 +19,7 @@ END
     cd "$document_directory" || exit 1
 }
 
-# document_run NAME BLOCKS: run at least that many blocks in order; an error of one ends the test.
+# document_run NAME BLOCKS: run the blocks in order, at least that many; an error ends the test.
 document_run() {
     awk '/^```sh$/ { inside = 1; next } /^```$/ { inside = 0 } inside' \
         "$document_source/docs/$1" >commands
@@ -34,7 +34,7 @@ document_run() {
     fi
 }
 
-# document_has_no_key: what no block may leave behind is a private key outside of the token.
+# document_has_no_key: no block may leave a private key outside of the token.
 document_has_no_key() {
     if grep -rl 'PRIVATE KEY' . | grep -v '^./tokens/\|^./commands$'; then
         echo "a private key lies in a file"

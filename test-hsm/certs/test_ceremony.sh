@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test_ceremony.sh - docs/CEREMONY.md as it stands; scripts/ceremony held at a pseudo-terminal by
-# two persons that this test plays; transcripts tampered with; refusals.
+# test_ceremony.sh - the commands of docs/CEREMONY.md; scripts/ceremony at a pseudo-terminal, where
+# this test plays both persons; modified transcripts; refusals.
 #
 #   test_ceremony.sh SOURCE_DIR BIN_DIR
 set -euo pipefail
@@ -31,7 +31,7 @@ refuse() {
 
 document_run CEREMONY.md 4
 
-# ---- a transcript is good, or it is refused
+# ---- a transcript is accepted unchanged, and refused otherwise
 
 verifies() { scripts/ceremony --verify "$1" --certificate "${2:-rehearsal/root.pem}" >said 2>&1; }
 good=rehearsal/transcript
@@ -39,13 +39,13 @@ verifies $good || fail 'the transcript itself'
 grep -q 'IT IS A REHEARSAL' said || fail 'a rehearsal is not told'
 count=$(wc -l <$good)
 
-tampered() { # WHAT; in the file "tampered"
+tampered() { # WHAT; the file is "tampered"
     cmp -s $good tampered && fail "not tampered with: $1"
     ! verifies tampered || fail "not noticed: $1"
     tests=$((tests + 1))
 }
 
-# every line: a digit of its hash, its time, a character of its text, in turn
+# in every line: a digit of its hash, its time or a character of its text
 for ((n = 1; n <= count; n++)); do
     case $((n % 3)) in
     0) expression="${n}s/^\(.\{7\}\)./\1x/" ;;
@@ -71,7 +71,7 @@ head -c -1 $good >tampered && tampered 'without the last line feed'
 : >tampered && tampered 'nothing'
 head -c 2000000 /dev/zero >tampered && tampered 'two million octets'
 
-# the same with a chain that is made anew: then it is the signature that notices
+# the same with a recomputed chain: then the signature reveals it
 chain_anew() {
     local line rest hash previous=''
     while IFS= read -r line; do
@@ -90,7 +90,7 @@ head -n -1 $good >tampered && tampered 'unsigned'
 sed '$s/ signature ./ signature X/' $good | chain_anew >tampered && tampered 'another signature'
 awk -v n="$count" 'NR == n { print $1, $2, $3, $4 "\n"; next } { print }' $good >tampered
 tampered 'a signature with a line feed more'
-# base64 has bits to spare before a "=": the same octets in another letter
+# base64 has unused bits before a "=": other letters for the same octets
 letters=ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/
 if [[ $(tail -n 1 $good) =~ ([A-Za-z0-9+/])(=+)$ ]]; then
     before=${letters%%"${BASH_REMATCH[1]}"*}
@@ -136,7 +136,8 @@ rehearse() { # ANSWER..., then "--" and options
     [ $# -eq 0 ] || shift
     scripts/ceremony --rehearse --answers answers --out "r$number" "${persons[@]}" "${names[@]}" "$@"
 }
-# aborted TEXT ANSWER...: it stops for that reason, its transcript says so and is not signed
+# aborted TEXT ANSWER...: it aborts for that reason, and its transcript records this and is not
+# signed
 aborted() {
     number=$((number + 1))
     refuse 1 "$1" rehearse "${@:2}"
@@ -161,7 +162,7 @@ aborted 'was not compared' "$w" "$w" "$w" "$w" "$w" "$w" "$w" 12345678 'as heard
 aborted 'closing: stopped by Bob Brown' "$w" "$w" "$w" "$w" "$w" "$w" "$w" 'as read' 'as read' ''
 aborted 'no certificate was issued' "$w" "$w" "$w" "$w" "$w" "$w" "$w" -- --days 0
 
-# two wrong phrases are forgiven, and told
+# two wrong phrases are accepted and reported
 number=$((number + 1))
 rehearse "$w" "$w" wrong-phrase wrong-phrase "$w" "$w" "$w" "$w" "$w" 00000000 'as read' 'as read' \
     "$w" >said 2>&1 || fail 'two wrong phrases'
@@ -190,7 +191,7 @@ scripts/ceremony --help | grep -q -- '--rehearse' || fail 'no help'
 
 # ---- a ceremony at a pseudo-terminal, with an issuing CA's request
 
-# What the programs are called with is written down: the PIN must not be there.
+# The arguments of the programs are recorded: the PIN must not be among them.
 right_pin=97531864
 printf '%s\n' $right_pin >pin-of-root
 chmod 600 pin-of-root
@@ -217,7 +218,7 @@ END
 chmod +x hold
 
 # Reads the terminal up to the next question, a line that ends in ": " without a line feed, and
-# answers it; the hash that is read aloud stands in the line before.
+# answers it; the hash to be read aloud is in the line before.
 hold_it() {
     local seen='' line='' octet hash=''
     while IFS= read -r -t 60 -N 1 octet <&"$from"; do
@@ -243,13 +244,13 @@ hold_it() {
     done
     printf '%s\n' "$seen" | tr '|' '\n' >asked
 }
-# The status of a ceremony in the directory that is named.
+# Returns the status of a ceremony in that directory.
 at_terminal() { # DIRECTORY
     : >said
     coproc terminal { script -qefc "./hold $1" /dev/null 2>&1; }
     # shellcheck disable=SC2154 # coproc sets it
     local held=$terminal_PID status=0
-    # descriptors of our own: bash takes those of the coproc away as soon as it ends
+    # own descriptors: bash closes those of the coproc when it ends
     # shellcheck disable=SC2154
     exec {from}<&"${terminal[0]}" {to}>&"${terminal[1]}"
     hold_it
@@ -258,7 +259,7 @@ at_terminal() { # DIRECTORY
     return $status
 }
 
-# a wrong PIN is tried once
+# a wrong PIN is tried only once
 pin=13572468
 ! at_terminal wrong-pin || fail 'a wrong PIN'
 grep -q 'Z aborted no key was generated' wrong-pin/transcript || fail 'not aborted by a wrong PIN'
@@ -279,7 +280,7 @@ scripts/ceremony --verify held/transcript --certificate held/root.pem >said 2>&1
 openssl verify -x509_strict -CAfile held/root.pem held/issuing.pem >said 2>&1 || fail 'issuing.pem'
 sti-cert lint held/root.pem held/issuing.pem >said 2>&1 || fail 'lint'
 
-# what must be in the transcript, and agrees with what the token and openssl say now
+# required contents of the transcript, which must agree with the token and openssl
 has() { grep -q -- "Z $1\$" held/transcript || fail "the transcript does not say: $1"; }
 has 'opening rehearsal: no'
 has 'opening operator: Alice Adams'

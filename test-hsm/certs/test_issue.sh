@@ -64,7 +64,7 @@ refuse() {
     tests=$((tests + 1))
 }
 
-# shows FILE TEXT...: openssl's view of the certificate has each
+# shows FILE TEXT...: openssl's output for the certificate contains each text
 shows() {
     file=$1
     shift
@@ -97,7 +97,7 @@ request intermediate.csr intermediate --ca
 }
 shows intermediate.pem 'CA:TRUE, pathlen:1'
 
-# a delegate CA, and what is below it
+# a delegate CA and the certificates below it
 request delegate.csr delegate --ca --spc 1234 --range 12155550100:100
 request leaf.csr leaf --number 12155550150 --permit attest=A --must-exclude rph
 openssl req -in leaf.csr -noout -verify >said 2>&1 || fail 'openssl refuses the request'

@@ -1,5 +1,5 @@
 #!/bin/sh
-# test_openssl.sh - run the commands of docs/openssl.md in order, as they stand.
+# test_openssl.sh - run the commands of docs/openssl.md in order, unchanged.
 #
 #   test_openssl.sh SOURCE_DIR BIN_DIR
 set -eu
@@ -43,13 +43,13 @@ if ! sh -eux ./commands; then
     exit 1
 fi
 
-# What no block may leave behind: a private key outside of the token.
+# No block may leave a private key outside of the token.
 if grep -rl 'PRIVATE KEY' --include='*' . | grep -v '^./tokens/\|^./commands$'; then
     echo "a private key lies in a file"
     exit 1
 fi
 
-# The operator's word decides: the same request under another code, or as a CA, is refused.
+# The operator decides: the same request under another code, or as a CA, is refused.
 export STI_MODULE="${STI_MODULE:-/usr/lib/softhsm/libsofthsm2.so}"
 refuse() {
     reason=$1

@@ -1,5 +1,5 @@
 #!/bin/sh
-# test_rollover.sh - run the commands of docs/ROLLOVER.md in order, as they stand.
+# test_rollover.sh - run the commands of docs/ROLLOVER.md in order, unchanged.
 #
 #   test_rollover.sh SOURCE_DIR BIN_DIR
 set -eu
@@ -10,7 +10,7 @@ document_open "$1" "$2"
 document_run ROLLOVER.md 11
 document_has_no_key
 
-# `! command` does not end a script: what must be refused is asked again here, by both.
+# `! command` does not end a script, so what both must refuse is checked again here.
 refused() {
     if "$@" >said 2>&1; then
         echo "must be refused: $*"
@@ -23,7 +23,7 @@ cat new.pem issuing-g2.pem >alone.pem
 refused sti-cert verify --anchors root-g1.pem alone.pem
 refused openssl verify -CAfile root-g1.pem -untrusted issuing-g2.pem new.pem
 
-# Each is what it is called: issuer and subject, and no root among them.
+# Each certificate has the subject and issuer that its name implies; none of them is a root.
 names() {
     openssl x509 -in "$1" -noout -subject -issuer -nameopt RFC2253 | tr '\n' ' '
 }
@@ -35,7 +35,7 @@ issuer=CN=Example SHAKEN ROOT G2,O=Example STI-CA,C=US " ]
 sti-cert lint root-g1.pem root-g2.pem g2-by-g1.pem g1-by-g2.pem issuing-g2.pem issuing-g3.pem \
     new.pem newest.pem
 
-# The old key is gone, and with it every signature of the old root.
+# The old key was destroyed, so the old root can sign nothing more.
 refused sti-cert issue --profile sti-cross --subject-cert root-g2.pem --issuer root-g1.pem \
     --key 'pkcs11:token=sti-ca;object=root-g1' --pin-source file:pin \
     --crl-url https://sti-pa.example/crl --crl-issuer pa-crl.pem
@@ -44,7 +44,7 @@ grep -q 'not found' said || {
     exit 1
 }
 
-# A root is certified by another one, not by itself, and only for the time that both are valid.
+# A root is certified by another root, not by itself, and only while both are valid.
 refused sti-cert issue --profile sti-cross --subject-cert root-g2.pem --issuer root-g2.pem \
     --key 'pkcs11:token=sti-ca;object=root-g2' --pin-source file:pin \
     --crl-url https://sti-pa.example/crl --crl-issuer pa-crl.pem

@@ -1,5 +1,5 @@
 #!/bin/sh
-# test_sti_cert.sh - what sti-cert says of the vectors, and its exit status.
+# test_sti_cert.sh - the output of sti-cert for the vectors, and its exit status.
 #
 #   test_sti_cert.sh SOURCE_DIR BIN_DIR
 set -eu
@@ -11,7 +11,7 @@ directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 tests=0
 
-# expect STATUS TEXT ARGUMENT...: the status, and a text that either stream holds.
+# expect STATUS TEXT ARGUMENT...: requires that status, and that text on either stream.
 expect() {
     status=$1
     text=$2

@@ -31,8 +31,8 @@ opener = urllib.request.build_opener(
 )
 over = threading.Event()
 faults = []
-tokens, revoked = [], []  # what was handed out, and accepted
-lists, crls = [0], [0]  # numbers as they were seen
+tokens, revoked = [], []  # tokens handed out, revocations accepted
+lists, crls = [0], [0]  # numbers observed
 
 
 def text_of(name):
@@ -102,7 +102,7 @@ def want_revocations(client):
         status, _ = ask("/sti-pa/revocations",
                         {"issuer": ISSUER, "serial": serial, "reason": 1, "requester": "test",
                          "notAfter": NOT_AFTER}, CA_KEY)
-        expect(status, (0, 200, 403, 503), "revocation")  # 403: its root is off the list
+        expect(status, (0, 200, 403, 503), "revocation")  # 403: its root was removed from the list
         if status == 200:
             revoked.append(serial)
         time.sleep(0.05)
@@ -177,7 +177,7 @@ def change_list():
 
 
 def end_daemon(daemon):
-    for pid in ready_pids():  # or they would be taken for ready by whoever has their number next
+    for pid in ready_pids():  # otherwise another process with the same pid could be taken for ready
         while os.path.exists(f"/proc/{pid}"):
             time.sleep(0.01)
     daemon.wait()
@@ -195,7 +195,7 @@ for kill in range(KILLS):
     time.sleep(random.random())
     if over.is_set():
         break
-    if kill % 2 == 0:  # all of them: the workers end with the supervisor
+    if kill % 2 == 0:  # all processes: the workers end with the supervisor
         daemon.send_signal(signal.SIGKILL)
         end_daemon(daemon)
         daemon = start()
@@ -207,7 +207,7 @@ over.set()
 for thread in threads:
     thread.join()
 
-# every token that somebody has, every revocation that was accepted
+# every token that was handed out and every revocation that was accepted
 settled = time.monotonic() + SETTLE_S
 crl = look()
 missing = [serial for serial in revoked if bytes.fromhex("0205" + serial) not in crl]

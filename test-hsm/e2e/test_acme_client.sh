@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# npm's acme-client at our STI-CA: account, order of a TNAuthList, SPC token, certificate, revocation, key
-# change, deactivation. The script is of the shared material (STI_SHARED/interop).
+# npm's acme-client at our STI-CA: account, order for a TNAuthList, SPC token, certificate,
+# revocation, key change, deactivation. The script is part of the shared material
+# (STI_SHARED/interop).
 set -euo pipefail
 source=$1 bin=$2
 # shellcheck source=test-hsm/e2e/node_modules.sh

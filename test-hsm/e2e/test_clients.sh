@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# ACME clients that are not ours, at our STI-CA: Debian's lego and uacme with accounts, whose orders
-# for a domain it refuses.
+# Third-party ACME clients at our STI-CA: Debian's lego and uacme manage accounts; their orders for
+# a domain are refused.
 set -euo pipefail
 source=$1 bin=$2
 work=$(mktemp -d /tmp/sti-clients.XXXXXX)
@@ -19,7 +19,7 @@ trap cleanup EXIT
 fail() { echo "FAILED: $*" && exit 1; }
 has() { command -v "$1" >/dev/null || { echo "skipped: no $1" && return 1; }; }
 
-# uacme's TLS library asks the system's anchors only: it gets ours in a mount namespace of its own
+# uacme's TLS library only uses the system's anchors, so it sees ours in a mount namespace
 has_namespace() {
     unshare -rm true 2>/dev/null || { echo "skipped: no mount namespace for uacme" && return 1; }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the documents point at is there: tests that are named, files that are linked to.
+# The tests and files to which the documents refer exist.
 set -euo pipefail
 source=$1 build=$3
 cd "$source"
@@ -12,7 +12,7 @@ tell() {
     wrong=1
 }
 
-# What ctest is told to run, in `ctest ... -R EXPRESSION` and in tables of `floor/test`.
+# The tests named in `ctest ... -R EXPRESSION` and in tables as `floor/test`.
 ctest --test-dir "$build" -N | sed -n 's/^ *Test *#[0-9]*: //p' >"$work/tests"
 [ "$(wc -l <"$work/tests")" -gt 100 ]
 documents=(README.md CONTRIBUTING.md docs/*.md test-hsm/*/*.md)
@@ -30,7 +30,7 @@ while read -r test; do
 done < <(awk -F'|' '/^[|]/ { print $(NF - 1) }' docs/ATIS-1000080.md | grep -oE '[a-z0-9]+/[a-z0-9_]+')
 [ "$named" -gt 40 ]
 
-# [text](file): relative to the page it is in.
+# [text](file): relative to its page.
 links=0
 while IFS=: read -r page link; do
     target=${link#*](}
@@ -42,7 +42,7 @@ while IFS=: read -r page link; do
 done < <(grep -oE '\]\([^) ]+\)' "${documents[@]}")
 [ "$links" -gt 50 ]
 
-# Nothing secret is shown as an argument or in the environment, and the ceremony leaves no core.
+# No secret is shown as an argument or in the environment, and the ceremony leaves no core dump.
 while IFS= read -r found; do
     tell "$found: a secret in arguments or environment"
 done < <(grep -rnE 'Bearer \$[({]|env:[A-Za-z_]*PIN|(--pin|--password)[ =]' README.md CONTRIBUTING.md docs scripts || true)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Hosted signing: one sti-kms looks after several service providers, each with an SPC, an account at
-# the STI-PA, ACME accounts and keys of its own. One whose STI-CA does not answer and one whose
-# password is missing hold up nobody else.
+# Hosted signing: one sti-kms serves several service providers, each with its own SPC, account at
+# the STI-PA, ACME accounts and keys. A provider whose STI-CA does not answer, and one whose
+# password is missing, do not delay the others.
 set -euo pipefail
 source=$1 bin=$2
 work=$(mktemp -d "${TMPDIR:-/tmp}/sti-hosting.XXXXXX")
@@ -32,7 +32,7 @@ kms() { # WANTED COMMAND ...: its output is in $work/kms
 }
 said() { grep -q -- "$*" "$work/kms" || fail "not said: $*: $(cat "$work/kms")"; }
 status() { "$bin/sti-kms" status --config "$conf" --json "$@"; }
-wait_for() { # JQ-EXPRESSION of the status that shall become true
+wait_for() { # JQ-EXPRESSION on the status, awaited to become true
     for _ in $(seq 600); do
         if status | jq -e "$1" >/dev/null; then return; fi
         sleep 0.1
@@ -57,9 +57,9 @@ for spc in 8888 9999; do
     "$bin/sti-ca" participant set --config "$dir/ca/sti-ca.conf" --spc "$spc" \
         --organization "Provider $spc" --country US >/dev/null
 done
-mv "$dir/8888.password" "$work/8888.password" # it comes later
+mv "$dir/8888.password" "$work/8888.password" # restored later
 
-# An STI-CA that takes connections and says nothing.
+# An STI-CA that accepts connections and never answers.
 python3 - "$work/silent" <<'END' &
 import os, socket, sys, time
 listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -125,10 +125,10 @@ for _ in $(seq 100); do
     sleep 0.1
 done
 
-# --- what is wrong with the files is told with file and line
+# --- faults in the files are reported with file and line
 kms 1 run --check
 said "$providers:9: \[provider late\]: Password of the account at the STI-PA"
-faulty() { # TEXT SED-EXPRESSION: the message, and what makes the file so
+faulty() { # TEXT SED-EXPRESSION: the message, and the edit that causes it
     cp "$providers" "$work/good"
     sed -i "$2" "$providers"
     kms 1 run --check
@@ -152,11 +152,11 @@ faulty "$providers:26: \[token two\]: uri: another token has it" 's/^uri = .*/ur
 faulty "$providers:26: \[token token-9\]: a name that is one of the main file" 's/^\[token two\]/[token token-9]/'
 faulty "$providers:12: .*pa-password-source: not file:PATH" 's/^pa-password-source = .*8888.*/pa-password-source = secret/'
 
-# --- each has its own; who cannot go on holds up nobody
+# --- providers are independent, and one that cannot continue does not delay the others
 "$bin/sti-kms" run --config "$conf" 2>"$work/run.log" &
 run_pid=$!
 wait_for '[.providers[] | select(.active == 1) | .spc] == ["1234", "5678"]'
-# On a slow machine it may be active only when SPC 9999 has given up; it has begun before that.
+# On a slow machine it may become active only after SPC 9999 has given up, but it starts earlier.
 begun=$(grep -n 'SPC 5678: generated: key' "$work/run.log" | head -n 1 | cut -d: -f1)
 gave_up=$(grep -n 'SPC 9999, pkcs11' "$work/run.log" | head -n 1 | cut -d: -f1 || true)
 [ -z "$gave_up" ] || [ "$begun" -lt "$gave_up" ] || fail "SPC 5678 waited for SPC 9999"
@@ -174,7 +174,7 @@ said '^9999 *0 .* slow$'
 [ -z "$(keys sti-sp 'sp-5678-[0-9TZa-f-]*')" ] || fail "a key of SPC 5678 in the token of another"
 [ "$(sqlite3 "$dir/ca/sti-ca.db" 'SELECT count(*) FROM account')" = 3 ] || fail "ACME accounts"
 
-# --- one of them, or all
+# --- commands for one provider and for all
 active() { status --spc "$1" | jq '.credentials[] | select(.state == "active") | .id'; } # SPC
 before=$(active 5678)
 kms 0 renew --force --spc 5678
@@ -193,7 +193,7 @@ jq -e '.[0].spcs == ["1234", "8888", "5678"]' "$work/kms" >/dev/null || fail "$(
 kms 0 retire --id "$(status --spc 8888 | jq '.credentials[0].id')"
 wait_for '[.credentials[] | select(.spc == "8888" and .state == "active")] | length == 1'
 
-# --- calls are signed with what is the provider's
+# --- calls are signed with the provider's own credential
 for spc in 1234 5678 8888; do
     "$bin/sti-sks" sign --config "$conf" --spc "$spc" --orig 12155551212 --dest 12155551213 --attest A >"$work/identity"
     "$bin/sti-sks" verify --config "$conf" --identity "$work/identity" --from 12155551212 --to 12155551213 \
@@ -210,7 +210,7 @@ for spc in 1234 5678 8888; do
         fail "SPC $spc signed with $x5u"
 done
 
-# --- a provider that is configured no more is no trouble any more; the others go on
+# --- a provider removed from the configuration causes no trouble; the others continue
 sed -i '1,/^ca = ca-2$/d' "$providers"
 kill -HUP "$run_pid"
 wait_for '([.providers[].spc] == ["1234", "8888", "5678"]) and (.troubles | length == 0)'
@@ -223,8 +223,8 @@ kill "$run_pid"
 wait "$run_pid" || fail "the daemon ended with $?"
 run_pid=
 
-# --- the PIN of one provider's token is wrong: the others are served, it is tried once, and SIGHUP
-# brings it back
+# --- the PIN of one provider's token is wrong: the others are served, the PIN is tried once, and
+# SIGHUP restores the provider
 wait_for_log() { # FILE TEXT
     for _ in $(seq 300); do
         if grep -q -- "$2" "$1"; then return; fi

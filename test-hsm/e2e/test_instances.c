@@ -35,10 +35,10 @@
 
 #define CLIENTS   4
 #define KILLS     4
-#define ORDERS    3 /* of each client for each kill; of an account no more than its limit */
+#define ORDERS    3 /* per client and kill; within the limit of an account */
 #define KILLS_MAX 1000
-#define LIMIT     12 /* orders an hour of one account */
-#define FIRST_S   90 /* until as many certificates are there as clients */
+#define LIMIT     12 /* orders per hour and account */
+#define FIRST_S   90 /* limit for one certificate per client */
 
 static struct ca_program programs[2];
 static char uri[POSTGRES_URI_SIZE];
@@ -79,7 +79,7 @@ port_of(int fd)
     return ntohs(name.sin_port);
 }
 
-/* -1: nobody is there. */
+/* -1: no server there. */
 static int
 dial(unsigned port)
 {
@@ -94,7 +94,7 @@ dial(unsigned port)
     return -1;
 }
 
-/* In turn; when one is away, the other. -1: both are. */
+/* The instances in turn; if one is away, the other. -1: both are away. */
 static int
 dial_instance(void)
 {
@@ -138,7 +138,7 @@ carry(void *context)
     return NULL;
 }
 
-/* It ends with the process. */
+/* Runs until the process ends. */
 static void *
 balance(void *context)
 {
@@ -219,7 +219,7 @@ kills_wanted(void)
     return kills;
 }
 
-/* Each kill's share by an account of its own. */
+/* The orders of each kill use a new account. */
 static void *
 enrol(void *context)
 {
@@ -271,7 +271,7 @@ is_served(unsigned port)
     return fd >= 0;
 }
 
-/* Its workers end with it; then it is started again. */
+/* Kill the supervisor, with which its workers end, and start the instance again. */
 static void
 kill_instance(size_t i)
 {
@@ -330,7 +330,7 @@ killed_instances_lose_and_double_nothing(void **state)
 
 /* ---- the group ---- */
 
-/* The port that clients know becomes the balancer's. */
+/* The port known to clients becomes the balancer's. */
 static void
 put_balancer_in_front(void)
 {
@@ -394,7 +394,7 @@ main(void)
     };
 
     if (!postgres_start()) {
-        printf("PostgreSQL is not installed: skipped\n");
+        printf("skipped: PostgreSQL is not installed\n");
         return 77;
     }
     return cmocka_run_group_tests(tests, start, stop);

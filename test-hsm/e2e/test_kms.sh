@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The SP-KMS as a daemon: two tokens, rotation under calls, a token's key destroyed in the end, an
-# STI-PA that goes away and comes back, the operator's own programs, the account's key changed.
+# The SP-KMS as a daemon: two tokens, rotation during calls, destruction of a key, an STI-PA that
+# becomes unreachable and returns, the operator's own programs, a change of the account's key.
 set -euo pipefail
 source=$1 bin=$2
 work=$(mktemp -d /tmp/sti-kms.XXXXXX)
@@ -36,7 +36,7 @@ kms() { # WANTED [SECONDS] COMMAND ...: its output is in $work/kms
 }
 said() { grep -q -- "$*" "$work/kms" || fail "not said: $*: $(cat "$work/kms")"; }
 status() { "$bin/sti-kms" status --config "$conf" --json; }
-wait_for() { # JQ-EXPRESSION of the status that shall become true
+wait_for() { # JQ-EXPRESSION on the status, awaited to become true
     for _ in $(seq 300); do
         if status | jq -e "$1" >/dev/null; then return; fi
         sleep 0.1
@@ -53,7 +53,7 @@ quickstart
 . "$dir/env"
 export SOFTHSM2_CONF
 
-# --- what a person is told
+# --- output for the operator
 kms 0 ca list
 said '^Example STI-CA$'
 said "directory $STI_CA_DIRECTORY"
@@ -89,7 +89,7 @@ kms 0 renew
 status | jq -e '.credentials[0].renewAt > .credentials[0].notBefore and
     .credentials[0].renewAt < .credentials[0].notAfter' >/dev/null || fail "$(status)"
 
-# --- a CA that is not on the list, a program that is not there: refused before anything is asked
+# --- a CA that is not on the list and a program that does not exist are refused before any request
 sed 's/^\[ca\]$/[ca]\nname = Nobody/' "$conf" >"$dir/sp/wrong.conf"
 "$bin/sti-kms" renew --force --config "$dir/sp/wrong.conf" >"$work/kms" 2>&1 && fail "a CA that is not trusted"
 said "no root on the STI-PA's list is of this organization"
@@ -102,7 +102,7 @@ said 'not an absolute path'
     --pin-source "file:$dir/pin" >/dev/null
 cat >"$work/program" <<END
 #!/bin/sh
-# everything that came along is written down
+# record the arguments and the environment
 echo "\$@" >>$work/told
 env | grep -v '^PWD=\|^_=\|^SHLVL=' >$work/environment.\$\$
 mv $work/environment.\$\$ $work/environment
@@ -127,10 +127,10 @@ notify-command = $work/program active {spc} {id} {url} {key}
 END
 stop sti-sks
 quickstart
-sed -i 's/^\[verification\]$/&\nlist-refresh = 1/' "$conf" # of sti-kms alone: sti-sks has read it
+sed -i 's/^\[verification\]$/&\nlist-refresh = 1/' "$conf" # sti-sks has already read it
 
 mkdir "$work/control"
-echo 'on C_Initialize block' >"$work/script" # of a module that nothing uses yet
+echo 'on C_Initialize block' >"$work/script" # applies to a module that is not in use yet
 STI_FAULT_MODULE=$STI_MODULE STI_FAULT_CONTROL=$work/control STI_FAULT_SCRIPT=$work/script \
     "$bin/sti-kms" run --config "$conf" 2>"$work/run.log" &
 run_pid=$!
@@ -146,7 +146,7 @@ done
 [ "$(cat "$work/environment")" = PATH=/usr/bin:/bin ] || fail "environment: $(cat "$work/environment")"
 grep -q "^upload $dir/sp/cr/.*pem .*pem https" "$work/told" || fail "no upload: $(cat "$work/told")"
 
-# --- an STI-CA that comes to the list is heard of
+# --- an STI-CA that is added to the list is noticed
 list=$dir/sp/trust/ca-list.jws
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null \
     -addext keyUsage=critical,keyCertSign -days 3650 -subj '/C=US/O=Other STI-CA/CN=SHAKEN Root' \
@@ -159,7 +159,7 @@ for _ in $(seq 300); do
 done
 if cmp -s "$list" "$work/list"; then fail "sti-kms has not heard of the new list"; fi
 
-# --- calls while everything rotates: none may fail, both tokens sign
+# --- calls during the rotation: none may fail, and both tokens sign
 call() {
     curl -sS --noproxy '*' --max-time 20 --unix-socket "$STI_SKS_SOCKET" -o "$work/answer" -w '%{http_code}' \
         -H 'Content-Type: application/json' -d "$(jq -nc --argjson iat "$(date +%s)" '{signingRequest: {
@@ -173,8 +173,8 @@ calls() {
         jq -r .signingResponse.identity "$work/answer" | sed 's/.*info=<//; s/>.*//' >>"$work/used"
     done
 }
-# sti-sks looks at the catalogue once a second
-another_signs() { # COUNT: so many certificates have signed
+# sti-sks checks the catalogue once a second
+another_signs() { # COUNT: at least this many certificates have signed
     for _ in $(seq 100); do
         if [ "$(sort -u "$work/used" | wc -l)" -ge "$1" ]; then return; fi
         sleep 0.1
@@ -198,7 +198,7 @@ wait "$calls_pid"
 [ "$(keys sti-sp | wc -l)" = 1 ] || fail "keys in the first token: $(keys sti-sp)"
 [ "$(keys sti-sp-2 | wc -l)" = 1 ] || fail "keys in the second token: $(keys sti-sp-2)"
 
-# --- an STI-PA that goes away is a trouble, and none any more when it is back
+# --- an unreachable STI-PA is a trouble, which ends when it is reachable again
 stop sti-pa
 "$bin/sti-kms" renew --force --config "$conf" >"$work/kms" 2>&1 && fail "renewed without an STI-PA"
 wait_for '[.troubles[] | select(.matter | startswith("pkcs11:"))] | length == 2'
@@ -207,7 +207,7 @@ quickstart
 wait_for '[.troubles[]] | length == 0'
 wait_for '[.credentials[] | select(.state == "active" and .id > 6)] | length == 2'
 
-# --- a look that is not possible is told
+# --- a round that is not possible is reported
 lock=$dir/sp/catalogue.db-1234.lock
 rm -f "$lock"
 mkdir "$lock"
@@ -215,8 +215,8 @@ wait_for '[.troubles[] | select(.matter == "lock")] | length == 1'
 rmdir "$lock"
 wait_for '[.troubles[]] | length == 0'
 
-# --- signals: SIGHUP reads the configuration again, a faulty one changes nothing; a worker that dies
-# is replaced; SIGTERM ends it all
+# --- signals: SIGHUP reads the configuration again, and a faulty one changes nothing; a worker that
+# dies is replaced; SIGTERM ends the daemon
 sed -i 's/^look-every = 1$/look-every = nonsense/' "$conf"
 kill -HUP "$run_pid"
 for _ in $(seq 100); do
@@ -232,7 +232,7 @@ for _ in $(seq 100); do
 done
 grep -q 'was read again' "$work/run.log" || fail "the configuration was not read again"
 
-# --- SIGTERM ends it also while a reload waits for tokens whose module does not return
+# --- SIGTERM also ends it while a reload waits for tokens whose module does not return
 cp "$conf" "$work/sp.conf"
 sed -i "s|^module = .*|module = $bin/../test-hsm/module/libsti-fault-module.so|" "$conf"
 kill -HUP "$run_pid"
@@ -247,8 +247,8 @@ wait "$run_pid" || fail "the daemon ended with $?"
 run_pid=
 mv "$work/sp.conf" "$conf"
 
-# --- another wording of a token's URI: what is new takes the place of what was there all the same
-replaced() { # MORE THAN: the credential of the second token is another, and the only one that signs
+# --- another URI for the same token: a new credential still replaces the existing one
+replaced() { # MORE THAN: the second token's credential is a newer one, and the only one that signs
     status | jq -e --argjson id "$1" '[.credentials[] | select(.state == "active")] | length == 2 and
         any(.[]; .id > $id and .token == "pkcs11:token=sti-sp-2")' >/dev/null || fail "not replaced: $(status)"
 }
@@ -262,10 +262,10 @@ kms 0 enroll --token 'pkcs11:token=sti-sp-2;manufacturer=SoftHSM%20project'
 replaced "$before"
 sed -i 's/^\(uri = pkcs11:token=sti-sp-2\);manufacturer=.*/\1/' "$conf"
 
-# --- a key that is gone from its token: the other token signs, for workers that start then, too, and
-# sti-kms makes another one; then the whole token is taken out of the configuration
+# --- a key is missing from its token: the other token signs, also for workers that start then, and
+# sti-kms makes a new key; then the token is removed from the configuration
 sks_log=$dir/log/sti-sks.log
-reload_sks() { # TEXT: that sti-sks has to say of it
+reload_sks() { # TEXT: expected in the log of sti-sks
     local before
     before=$(grep -c 'the new configuration is in use' "$sks_log" || true)
     kill -HUP "$(cat "$dir/run/sti-sks.pid")"
@@ -308,7 +308,8 @@ homeless=$(status | jq -r '.troubles[] | select(.matter == "active on a token th
 [ "$homeless" = "sti-kms retire --id $(status | jq '.credentials[] | select(.x5u == "'"$next"'") | .id')" ] ||
     fail "nobody says what to do with what is left: $(status)"
 
-# --- what stops a credential from signing waits for nobody: a look may hold the lock for minutes
+# --- a command that stops a credential from signing does not wait for a round, which may hold the
+# lock for minutes
 flock "$lock" sleep 30 &
 holder=$!
 for _ in $(seq 100); do

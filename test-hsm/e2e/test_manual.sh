@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The manual pages have what --help says, and are well-formed where a tool is there to judge.
+# The manual pages agree with --help, and are well-formed according to the installed tools.
 set -euo pipefail
 source=$1 bin=$2
 work=$(mktemp -d)
@@ -7,7 +7,7 @@ trap 'rm -rf "$work"' EXIT
 
 "$source/scripts/manual" --check "$bin"
 
-# Every option, asked for otherwise than scripts/manual does.
+# Every option, found in a different way than by scripts/manual.
 has_options() { # PAGE, the help on standard input
     { grep -oE -- '--[a-z0-9-]+' || true; } | sort -u | while read -r option; do
         grep -qE -- "Fl -${option#--}( |\$)" "$1" || {
@@ -43,7 +43,7 @@ done
 "$bin/sti-cert" issue --help | has_options "$source/docs/man/sti-cert.1"
 "$bin/sti-hsm" audit --help | has_options "$source/docs/man/sti-hsm.1"
 
-# A page that has fallen behind is told of.
+# A page that is out of date is reported.
 mkdir -p "$work/scripts" "$work/docs"
 cp "$source/scripts/manual" "$work/scripts"
 cp -r "$source/docs/man" "$work/docs"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # With the tokens in another process, no daemon has a private scalar in its memory: the programs of
-# a quickstart are searched while they sign, in every form that a scalar may have. That the search
-# finds what is there is shown by a process with a planted one and by the token's own process.
+# a quickstart are searched while they sign, for every form that a scalar may have. A process with a
+# planted scalar and the token's own process show that the search works.
 set -euo pipefail
 source=$1 bin=$2 build=$3
 work=$(mktemp -d /tmp/sti-memory.XXXXXX)
@@ -38,19 +38,19 @@ fi
 sleep 600 &
 idle=$!
 pids+=("$idle")
-# CAP_SYS_PTRACE: our programs are not dumpable, and the search begins with a child of its own
+# CAP_SYS_PTRACE: our programs are not dumpable, and the search starts with a child process
 "$bin/sti-hsm" audit --process "$idle" >"$work/idle.log" 2>&1 ||
     ! grep -q 'Permission denied' "$work/idle.log" ||
     skip "the memory of other processes may not be read here"
 
-# --- an ecosystem whose keys are in tokens that this test can open
+# --- a quickstart whose keys are in tokens that this test can open
 "$source/scripts/quickstart" --bin "$bin" --dir "$dir" >"$work/quickstart.log"
 # shellcheck source=/dev/null
 . "$dir/env"
 export SOFTHSM2_CONF
 "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null
 
-scalars() { # TOKEN,TOKEN: one line, to a pipe alone
+scalars() { # TOKEN,TOKEN: one line, only ever written to a pipe
     local token
     for token in ${1//,/ }; do "$bin/softhsm_scalars" "$dir/tokens" "$token" "$dir/pin"; done | tr -d '\n'
     echo
@@ -62,7 +62,7 @@ search() { # TOKEN,TOKEN OPTION ...: 0 clean, 1 found; the report is in $work/re
 }
 of_report() { jq -er "$1" "$work/report"; }
 
-# --- what is searched for are the keys of the tokens, and no file has them
+# --- the scalars searched for are the tokens' keys, and are not in any file
 for token in sti-pa sti-ca sti-sp; do
     search "$token" --files "$dir" || fail "a key of $token in a file: $(cat "$work/report")"
     search "$token" --process "$idle" || fail "a key of $token where none is: $(cat "$work/report")"
@@ -78,7 +78,7 @@ for token in sti-pa sti-ca sti-sp; do
     cmp "$work/searched" "$work/in-token" || fail "the scalars are not those of token $token"
 done
 
-# --- positive control: a planted scalar is the finding, in each form
+# --- positive control: a planted scalar is found in each form
 for form in octets limbs hex base64 DER; do
     mkfifo "$work/$form"
     "$bin/hold_secret" "$form" <"$work/$form" >"$work/$form.said" &
@@ -98,7 +98,7 @@ for form in octets limbs hex base64 DER; do
 done
 
 # --- the tokens behind p11-kit's server
-ulimit -S -n 1024 # it closes every descriptor that there might be
+ulimit -S -n 1024 # it closes every descriptor up to the limit
 p11-kit server --foreground --name "$work/server" --provider "$STI_MODULE" pkcs11: \
     >"$work/server.log" 2>&1 &
 server=$!
@@ -111,7 +111,7 @@ export P11_KIT_SERVER_ADDRESS=unix:path=$work/server
 sed -i "s|^module = .*|module = $client|" "$dir"/*/*.conf
 
 start() { # NAME CONFIG URL
-    # The store is the server's alone: a daemon that opened it itself would not start.
+    # Only the server has the store: a daemon that opened it itself would fail to start.
     SOFTHSM2_CONF=/nonexistent "$bin/$1" serve --config "$2" </dev/null >>"$work/$1.log" 2>&1 &
     pids+=($!)
     printf -v "${1//-/_}" %s $!
@@ -141,7 +141,7 @@ sign() {
 sign
 jq -e .signingResponse.identity "$work/signed" >/dev/null || fail "no signature: $(cat "$work/signed")"
 
-clean() { # WHAT PID ...: of the scalars of all tokens
+clean() { # WHAT PID ...: has no scalar of any token
     local what=$1 tokens pid
     shift
     local processes=()
@@ -160,8 +160,8 @@ pids+=("$load")
 clean "daemons that sign" "${daemons[@]}"
 wait "$load"
 
-# --- sti-kms, in the middle of an enrollment: the STI-PA does not answer it
-kill -STOP "$sti_pa" # its workers, too
+# --- sti-kms, in the middle of an enrollment: the STI-PA does not answer
+kill -STOP "$sti_pa" # and its workers
 mapfile -t workers < <(pgrep -P "$sti_pa")
 kill -STOP "${workers[@]}"
 pids+=("${workers[@]}")
@@ -178,7 +178,7 @@ kill -CONT "$sti_pa" "${workers[@]}"
 wait "$kms" || fail "sti-kms enroll: $(cat "$work/sti-kms.log")"
 clean "daemons after the enrollment" "${daemons[@]}"
 
-# --- the token's own process has the scalar while it signs, and its client has not
+# --- the token's own process has the scalar while it signs, and its client does not
 sign_for_a_minute() {
     "$bin/sti-hsm" bench --module "$client" --sessions 4 --seconds 60 --route direct \
         --key "pkcs11:token=sti-sp;object=tls-client?pin-source=file:$dir/pin" >"$work/bench.log" 2>&1 &

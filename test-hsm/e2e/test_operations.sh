@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What whoever operates the daemons relies on: metrics, health, logs, reload, checks, units.
+# What operators rely on: metrics, health, logs, reload, checks, units.
 set -euo pipefail
 source=$1 bin=$2
 here=$source/test-hsm/e2e
@@ -34,7 +34,7 @@ wait_until() { # SECONDS COMMAND ...
     fail "not in time: $*"
 }
 
-# --- ports that no other quickstart takes; the daemons as an operator would have them
+# --- ports unused by other quickstarts; the daemons as an operator would configure them
 mkdir -p "$dir/run"
 first=$((26000 + RANDOM % 500 * 8))
 printf '%s=%s\n' pa_port $first ca_port $((first + 1)) sks_port $((first + 2)) \
@@ -63,7 +63,7 @@ value() { # NAME SERIES
         "$work/$1.metrics" || echo none
 }
 
-# --- what each daemon tells is what Prometheus takes
+# --- the metrics of each daemon are accepted by Prometheus
 for name in sti-pa sti-ca sti-sks; do
     scrape $name
     "$here/check_metrics.py" "$work/$name.metrics" >>"$work/names" || fail "$name: no exposition format"
@@ -86,7 +86,7 @@ age=$(($(date +%s) - $(value sti-pa 'sti_pa_document_issued_seconds{document="cr
 if [ "$age" -lt 0 ] || [ "$age" -ge 3600 ]; then fail "the CRL is $age s old"; fi
 [ "$(value sti-sks 'sti_sks_ready{role="signing"}')" = 1 ] || fail "sti_sks_ready"
 
-# --- numbers move, and each worker tells the same
+# --- the numbers change, and each worker reports the same
 token=$(cat "$STI_SKS_TOKEN_FILE")
 post() { # PATH JSON
     curl -sS --noproxy '*' --max-time 20 --unix-socket "$STI_SKS_SOCKET" -H 'Content-Type: application/json' \
@@ -115,7 +115,7 @@ for _ in $(seq 6); do
     [ "$(value sti-sks "$stale")" = $((before_stale + 1)) ] || fail "E3: $(value sti-sks "$stale")"
 done
 has_signed() { scrape sti-sks && [ "$(value sti-sks "$signatures")" -ge $((before_signatures + 20)) ]; }
-wait_until 10 has_signed # workers look at their token every second
+wait_until 10 has_signed # workers check their token every second
 scrape sti-ca
 [ "$(value sti-ca 'sti_ca_issuances_total{outcome="issued"}')" = $((before_issued + 1)) ] || fail "issuances"
 grep -q '^sti_http_requests_total{route="/acme/order/:id/finalize",method="POST",status="200"} 1$' "$work/sti-ca.metrics" ||
@@ -136,7 +136,7 @@ wait_until 60 is_reloaded 1
 wait_until 60 are_gone "${old[@]}"
 [ "$(workers_of sti-sks | wc -l)" = 3 ] || fail "$(workers_of sti-sks | wc -l) workers"
 
-# --- a bad configuration is refused, with file and line, and the old one goes on
+# --- a bad configuration is refused with file and line, and the old one stays in use
 mapfile -t old < <(workers_of sti-sks)
 is_refused() { [ "$(reloads 'the old one stays in use')" -ge "$1" ]; }
 cp "${conf[sti-sks]}" "$work/good.conf"
@@ -146,9 +146,9 @@ kill -HUP "$(pid_of sti-sks)"
 wait_until 30 is_refused 1
 grep -qF "${conf[sti-sks]}:$line: [log] colour: unknown key" "$dir/log/sti-sks.log" || fail "no file and line"
 sed "/^\[tls\]/a key = pkcs11:object=nobody" "$work/good.conf" | awk '!/^key = / || !seen++' >"${conf[sti-sks]}"
-kill -HUP "$(pid_of sti-sks)" # what only a worker can find: a key that is not there
+kill -HUP "$(pid_of sti-sks)" # a fault that only a worker can find: a missing key
 wait_until 30 is_refused 2
-# --- what cannot change without a restart is said
+# --- settings that need a restart are reported
 sed "/^address = ${metrics[sti-sks]}/d" "$work/good.conf" >"${conf[sti-sks]}"
 [ "$(workers_of sti-sks)" = "$(printf '%s\n' "${old[@]}")" ] || fail "a refused configuration replaced workers"
 kill -HUP "$(pid_of sti-sks)"
@@ -172,7 +172,7 @@ for name in sti-pa sti-ca; do
     [ "$(code "http://${metrics[$name]}/readyz")" = 200 ] || fail "$name after a reload"
 done
 
-# --- the log: JSON, a line for each request, and nothing in it that it should not know
+# --- the log: JSON, one line per request, and no secrets
 for name in sti-pa sti-ca sti-sks; do
     log=$dir/log/$name.log
     sed '/^{/!d' "$log" >"$work/json"
@@ -188,7 +188,7 @@ for pid in $(pid_of sti-sks) $(workers_of sti-sks) $(workers_of sti-ca); do
     grep -qE '^Max core file size +0 +0 ' "/proc/$pid/limits" || fail "process $pid could dump core"
 done
 
-# --- the SP-KMS tells how it is, on an address of its own; what it finds wrong there it does not take
+# --- the SP-KMS reports its state on a separate address; a faulty address is refused
 sed -i "s/^\[api\]\$/[kms]\nmetrics-address = ${metrics[sti-kms]}\n\n[api]/" "${conf[sti-sks]}"
 sed "s/^metrics-address = .*/metrics-address = 192.0.2.1:9000/" "${conf[sti-sks]}" >"${conf[sti-sks]}.bad"
 if "$bin/sti-kms" run --check --config "${conf[sti-sks]}.bad" >"$work/check" 2>&1; then fail "sti-kms tells metrics to everybody"; fi
@@ -202,13 +202,13 @@ wait_until 20 kms_has_told
 [ "$(value sti-kms 'sti_kms_active_credentials{spc="1234"}')" = 1 ] || fail "$(cat "$work/sti-kms.metrics")"
 [ "$(value sti-kms 'sti_kms_troubles{spc="1234"}')" = 0 ] || fail "$(cat "$work/sti-kms.metrics")"
 grep -q '^sti_kms_not_after_seconds{what="STI-PA anchor ' "$work/sti-kms.metrics" || fail "no anchor: $(cat "$work/sti-kms.metrics")"
-kill -HUP $kms_pid # another configuration tells on
+kill -HUP $kms_pid # the new configuration reports as well
 has_reloaded() { grep -q 'was read again' "$work/kms.log" && kms_is_ready; }
 wait_until 20 has_reloaded
 
-# --- the dashboard and the alerts ask for what is there
+# --- the dashboard and the alerts use existing metrics
 for name in sti-pa sti-ca sti-sks sti-kms; do scrape $name && "$here/check_metrics.py" "$work/$name.metrics"; done | sort -u >"$work/told"
-asks_for() { # NAME, texts on standard input
+asks_for() { # NAME, with texts on standard input
     grep -oE '\bsti_[a-z0-9_]+' | sort -u >"$work/asked"
     [ -s "$work/asked" ] || fail "$1 asks for nothing"
     missing=$(comm -23 "$work/asked" "$work/told")
@@ -249,7 +249,7 @@ for name in sti-pa sti-ca sti-sks; do
     grep -qE '\.bad:[0-9]+: \[metrics\] address: not ADDRESS:PORT of loopback' "$work/check" || fail "$name: $(cat "$work/check")"
 done
 
-# --- a stop ends calls in flight well
+# --- a stop completes calls in flight
 "$here/steady_caller.py" 2 "$work/enough" "$STI_SKS_URL" "$STI_TLS_CA" "$STI_SKS_TOKEN_FILE" >"$work/callers" &
 callers=$!
 sleep 0.5

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# sti-pa is killed at random moments while it grants SPC tokens and takes revocations. Afterwards
-# each token that somebody has is in the store, each revocation that was accepted is on the CRL, and
-# neither the number of the CRL nor the sequence of the list has ever fallen.
+# sti-pa is killed at random moments while it grants SPC tokens and accepts revocations. Afterwards
+# each token that was handed out is in the store, each accepted revocation is on the CRL, and
+# neither the number of the CRL nor the sequence of the list has ever decreased.
 #
-#   STI_PA_KILLS=200    so many kills instead of 4
-#   STI_PA_SEED=N       the moments of that run again, as far as the machine allows
+#   STI_PA_KILLS=200    number of kills, instead of 4
+#   STI_PA_SEED=N       repeats the moments of that run, as far as the machine allows
 set -euo pipefail
 source=$1 bin=$2
 work=$(mktemp -d /tmp/sti-pa-kills.XXXXXX)

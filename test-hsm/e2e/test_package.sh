@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What is installed can be used: a consumer by find_package(), another by pkg-config.
+# The installed package is usable: one consumer uses find_package(), another pkg-config.
 set -euo pipefail
 source=$1 build=$3
 work=$(mktemp -d)

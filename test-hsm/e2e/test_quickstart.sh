@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The quickstart, and what an auditor and an independent verifier would look at afterwards.
+# The quickstart, and the checks that an auditor and an independent verifier would make afterwards.
 set -euo pipefail
 source=$1 bin=$2
 work=$(mktemp -d /tmp/sti-quickstart.XXXXXX)
@@ -20,7 +20,7 @@ trap cleanup EXIT
 fail() { echo "FAILED: $*" && exit 1; }
 quickstart() { "$source/scripts/quickstart" --bin "$bin" "$@"; }
 
-# --- README.md names the commands that --help tells, and no others
+# --- README.md lists exactly the commands of --help
 for program in sti-hsm sti-cert sti-pa sti-ca sti-kms sti-sks; do
     "$bin/$program" --help | grep -E '^  [a-z]' |
         sed -E 's/^  //; s/(  | *(--|[([<]|[A-Z])).*//' | sort -u >"$work/told"
@@ -39,11 +39,11 @@ quickstart --dir "$dir" >"$work/second"
 [ "$chain_before" = "$(find "$dir/sp" -name '*.pem' -exec sha256sum {} + | sort)" ] ||
     fail "the second run changed a certificate"
 
-# --- what it prints to try is what works
+# --- the commands that it prints work
 bash -euo pipefail -c "$(sed -n '/^Try it/,/stir\/v1\/signing$/p' "$work/first" | tail -n +2)" |
     jq -e .signingResponse.identity >/dev/null || fail "the curl lines that it prints do not sign"
 
-# --- DIR/env has every key, and what it names exists
+# --- DIR/env has every variable, and the files named there exist
 # shellcheck source=/dev/null
 . "$dir/env"
 export SOFTHSM2_CONF
@@ -58,7 +58,8 @@ for file in "$STI_TLS_CA" "$STI_TRUST_ANCHORS" "$STI_PA_ANCHOR" "$STI_PA_PASSWOR
     [ -e "$file" ] || fail "$file is not there"
 done
 
-# --- the tokens hold only private keys that cannot leave, and no file holds a private key
+# --- the tokens contain only private keys that cannot be extracted, and no file contains a private
+# key
 pin=$(cat "$STI_PIN_FILE")
 for token in sti-pa sti-ca sti-sp; do
     objects=$(PIN=$pin pkcs11-tool --module "$STI_MODULE" --token-label "$token" -O -l --pin env:PIN 2>&1)
@@ -78,7 +79,7 @@ while IFS= read -r -d '' file; do
     esac
 done < <(find "$dir" -type f -size -1024k ! -path "$dir/tokens/*" -print0)
 
-# --- a PIN, a password, the bearer token: in its own file, and nowhere else
+# --- a PIN, a password and the bearer token are only in their own files
 find "$dir" -type f ! -path "$dir/tokens/*" >"$work/files"
 cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ >"$work/processes" 2>/dev/null || true
 for file in "$dir/pin" "$dir/so-pin" "$dir/1001.password" "$dir/1002.password" "$dir/ca-account.password" \
@@ -92,7 +93,7 @@ for file in "$dir/pin" "$dir/so-pin" "$dir/1001.password" "$dir/1002.password" "
     if grep -qaF -f "$work/secret" "$work/processes"; then fail "what is in $file is in a process's arguments"; fi
 done
 
-# --- the chain that the STI-CR serves, judged by openssl
+# --- the chain served by the STI-CR, judged by openssl
 token=$(cat "$STI_SKS_TOKEN_FILE")
 curl_api() { # PATH JSON [CURL OPTION ...]
     local path=$1 body=$2
@@ -127,13 +128,13 @@ SSL_CERT_FILE=$STI_TLS_CA secsipidx -check -fidentity "$work/identity" -fpubkey 
     -ca-file "$STI_TRUST_ANCHORS" -ca-inter "$work/cert01" -crl-file "$work/crl.pem" \
     -cert-verify 29 -expire 300 >"$work/secsipidx" || fail "secsipidx: $(cat "$work/secsipidx")"
 
-# --- a client certificate whose key is in the token opens the signing API too
+# --- a client certificate whose key is in the token is accepted by the signing API as well
 export PKCS11_MODULE_PATH=$STI_MODULE
 curl_api /stir/v1/signing "$(request A)" --engine pkcs11 --key-type ENG --cert "$STI_CLIENT_CERT" \
     --key "$STI_CLIENT_KEY_URI?pin-source=file:$STI_PIN_FILE" |
     jq -e .signingResponse.identity >/dev/null || fail "the client certificate does not open the API"
 
-# --- nobody signs without being let in; a refusal is never a success
+# --- no signature without authentication; a refusal is never a success
 code() { curl_api "$@" -o "$work/answer" -w '%{http_code}'; }
 [ "$(code /stir/v1/signing "$(request A)")" = 401 ] || fail "signed without credentials"
 [ "$(code /stir/v1/signing "$(request A)" -H 'Authorization: Bearer wrong')" = 401 ] || fail "wrong bearer"
@@ -142,7 +143,7 @@ grep -q identity "$work/answer" && fail "a refusal with an identity"
 curl -sS --noproxy '*' --max-time 10 "http://127.0.0.1:${STI_SKS_URL##*:}/healthz" -o "$work/answer" 2>/dev/null &&
     fail "plain HTTP was answered on the TLS port"
 
-# --- verdicts: tampered, other numbers
+# --- verdicts: modified header, other numbers
 verdict() { # IDENTITY FROM
     curl_api /stir/v1/verification "$(jq -nc --argjson now "$(date +%s)" --arg i "$1" --arg f "$2" \
         '{verificationRequest: {from: {tn: $f}, to: {tn: ["12155551213"]}, time: $now, identity: $i}}')" \
@@ -154,7 +155,7 @@ signature=$(cut -d';' -f1 <<<"$identity" | cut -d. -f3)
 tampered=${identity/$signature/${signature:1:40}${signature:0:1}${signature:41}}
 [ "$(verdict "$tampered" 12155551212)" = TN-Validation-Failed ] || fail "tampered signature accepted"
 
-# --- when the token is gone there is an error, never an unsigned success; TLS needs its key too
+# --- without the token there is an error, never an unsigned success; TLS needs its key as well
 mv "$dir/tokens" "$dir/tokens.away"
 answer=$(curl -sS --noproxy '*' --max-time 20 --unix-socket "$STI_SKS_SOCKET" \
     -H 'Content-Type: application/json' -d "$(request A)" -o "$work/answer" -w '%{http_code}' \
@@ -167,7 +168,7 @@ case "$answer" in
 esac
 echo "token away: HTTP $answer"
 
-# --- two at once in one directory; and one goes on after a run that was killed at any point
+# --- two runs in one directory; a run continues after a kill at any point
 exec {held}>"$dir/run/lock"
 flock "$held"
 quickstart --dir "$dir" --check >"$work/refused" 2>&1 && fail "two quickstarts at once in one directory"
@@ -180,7 +181,7 @@ mkdir "$work/bin" "$work/done"
 for program in sti-hsm sti-cert sti-pa sti-ca sti-kms sti-sks; do
     cat >"$work/bin/$program" <<PROGRAM
 #!/bin/sh
-# Do what is asked for; then, the first time, kill who asked.
+# Run the command; after its first run, kill the calling process.
 [ "\$1" != serve ] || exec "$bin/$program" "\$@"
 "$bin/$program" "\$@" || exit
 case "\$1 \$2" in init* | enroll* | *\ init | *\ add | *\ set)
@@ -192,7 +193,7 @@ PROGRAM
 done
 for runs in {1..40}; do
     "$source/scripts/quickstart" --bin "$work/bin" --dir "$work/killed" >"$work/killed.out" 2>&1 && break
-done 2>/dev/null # where bash tells who was killed
+done 2>/dev/null # for bash's messages about killed processes
 grep -q 'TN-Validation-Passed' "$work/killed.out" || fail "killed, it does not go on: $(tail -n 5 "$work/killed.out")"
 [ "$runs" -ge 12 ] || fail "it was killed only $runs times"
 [ "$("$bin/sti-kms" status --config "$work/killed/sp/sp.conf" --json | jq '.credentials | length')" = 1 ] ||
@@ -207,12 +208,12 @@ SO=$(cat "$dir/so-pin") SOFTHSM2_CONF=$work/half/softhsm2.conf pkcs11-tool --mod
 quickstart --dir "$work/half" >"$work/refused" 2>&1 && fail "a token without a PIN was taken"
 grep -q 'token sti-pa does not take the PIN' "$work/refused" || fail "half a token: $(cat "$work/refused")"
 
-# --- the command line, --stop, --check beside it
+# --- the command line, --stop, and --check during a run
 "$bin/sti-sks" sign --config "$dir/sp/sp.conf" --orig 12155551212 --dest 12155551213 --attest A \
     >"$work/by-hand" 2>"$work/err" || fail "sti-sks sign: $(cat "$work/err")"
 "$bin/sti-sks" verify --config "$dir/sp/sp.conf" --identity "$work/by-hand" \
     --from 12155551212 --to 12155551213 >/dev/null 2>"$work/err" || fail "sti-sks verify: $(cat "$work/err")"
-# --- the journals: what each key was used for, by all programs
+# --- the journals: the uses of each key by all programs
 uses() { "$bin/sti-hsm" journal show --dir "$1" --json | jq -r 'select(.outcome == "ok") | .kind' | sort -u | tr '\n' ' '; }
 for organization in pa ca sp; do
     "$bin/sti-hsm" journal verify --dir "$dir/$organization/journal" --json >"$work/verified" ||
@@ -233,7 +234,7 @@ tbs=$(openssl x509 -in "$dir/sp/tls-chain.pem" -outform DER |
 quickstart --dir "$work/two" --check >"$work/check" || fail "--check beside a running one: $(tail -n 5 "$work/check")"
 kill -0 "$pid" || fail "--check in another directory ended this one's daemon"
 "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null
-echo 4194303 >"$dir/run/sti-ca.pid" # of a process that is gone
+echo 4194303 >"$dir/run/sti-ca.pid" # a process that has ended
 [ -z "$("$source/scripts/quickstart" --dir "$dir" --stop 2>&1)" ] || fail "--stop of what is stopped says something"
 for name in sti-pa sti-ca sti-sks; do
     if pgrep -f "/$name serve --config $work/" >/dev/null; then fail "$name still runs"; fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# From a certificate that verifies to one that does not: sti-kms asks, the STI-CA tells the STI-PA,
-# the STI-PA's CRL tells every STI-VS. And what is revoked while the STI-PA is away.
+# From a certificate that verifies to one that does not: sti-kms requests the revocation, the STI-CA
+# forwards it to the STI-PA, and the STI-PA's CRL informs every STI-VS. Also a revocation while the
+# STI-PA is unreachable.
 set -euo pipefail
 source=$1 bin=$2
 work=$(mktemp -d /tmp/sti-revocation.XXXXXX)
@@ -29,16 +30,16 @@ quickstart
 . "$dir/env"
 export SOFTHSM2_CONF
 
-api() { # PATH JSON: prints the status, the body is in $work/answer
+api() { # PATH JSON: prints the status; the body is in $work/answer
     curl -sS --noproxy '*' --max-time 20 --unix-socket "$STI_SKS_SOCKET" -o "$work/answer" \
         -w '%{http_code}' -H 'Content-Type: application/json' -d "$2" "http://localhost$1"
 }
-sign() { # an iat a little ahead: it shall be fresh to the end of this test's first part
+sign() { # with an iat slightly in the future, to stay fresh for the first part of this test
     api /stir/v1/signing "$(jq -nc --argjson iat "$(($(date +%s) + 45))" '{signingRequest: {attest: "A",
         dest: {tn: ["12155551213"]}, iat: $iat, orig: {tn: "12155551212"},
         origid: "de305d54-75b4-431b-adb2-eb6b9e546014"}}')"
 }
-serial_of() { # the chain of a credential, by its x5u
+serial_of() { # from the chain of a credential, by its x5u
     curl -sS --noproxy '*' --cacert "$STI_TLS_CA" "$1" | openssl x509 -noout -serial | sed 's/.*=//'
 }
 crl() {
@@ -66,7 +67,7 @@ jq -er .signingResponse.identity "$work/answer" >"$work/identity"
 before=$(number)
 serial=$(serial_of "$(status | jq -er '.credentials[0].x5u')")
 
-# --- and no more
+# --- and no longer verifies
 kms revoke --id 1 --reason 1 || fail "sti-kms revoke: $(cat "$work/kms")"
 grep -q 'credential 1: retiring, signs no more' "$work/kms" || fail "$(cat "$work/kms")"
 grep -q 'credential 1: revoked, retired' "$work/kms" || fail "$(cat "$work/kms")"
@@ -86,22 +87,22 @@ kms revoke --id 1 --reason 1 || fail "once more: $(cat "$work/kms")"
 kms revoke --id 7 --reason 1 && fail "a credential that is not there"
 kms revoke --id 1 --reason 7 && fail "a reason that is none"
 kms revoke --id x --reason 1 && fail "an id that is none"
-for _ in $(seq 150); do # what was asked again is told again: a login of the STI-CA's
+for _ in $(seq 150); do # a repeated request is forwarded again: this includes a login of the STI-CA
     told=$(grep -c 'the STI-PA has accepted the revocation' "$dir/log/sti-ca.log" || true)
     [ "$told" -lt 2 ] || break
     sleep 0.1
 done
 [ "$told" = 2 ] || fail "the STI-PA was told $told times, not twice"
 
-# --- somebody tries passwords, so that those who have one are shut out at this address; STI-CA and
-# --- service provider go on with API keys
+# --- wrong passwords lock out the users with passwords at this address; STI-CA and service provider
+# continue with API keys
 pa() { "$bin/sti-pa" "$@" --config "$dir/pa/sti-pa.conf" >>"$work/pa" 2>&1 || fail "sti-pa $*: $(cat "$work/pa")"; }
-login() { # USER: with the password on standard input; prints the status
+login() { # USER: reads the password from standard input; prints the status
     jq -Rc --arg user "$1" '{userId: $user, password: .}' |
         curl -sS --noproxy '*' --cacert "$STI_TLS_CA" -o /dev/null -w '%{http_code}\n' \
             -H 'Content-Type: application/json' -d @- "$STI_PA_URL/api/v1/auth/login"
 }
-keys() { # ID FILE CONFIGURATION: from now on it has a key, and no password
+keys() { # ID FILE CONFIGURATION: replace the password by an API key
     pa account key add --id "$1" --file "$2"
     sed -i -e '/^user = /d' -e "s|^password-source = .*|api-key-source = file:$2|" "$3"
 }
@@ -118,12 +119,13 @@ for user in sti-ca sp-example; do
     [ "$(login "$user" <"$dir/$password")" = 429 ] || fail "$user is not shut out"
 done
 
-# --- the service provider goes on with a new certificate
+# --- the service provider continues with a new certificate
 quickstart
 [ "$(status | jq -r '.credentials[1].state')" = active ] || fail "no new credential: $(status)"
 serial=$(serial_of "$(status | jq -er '.credentials[1].x5u')")
 
-# --- revoked by the operator while the STI-PA is away; the STI-CA is killed before it could tell
+# --- revoked by the operator while the STI-PA is unreachable; the STI-CA is killed before it can
+# forward it
 kill "$(cat "$dir/run/sti-pa.pid")"
 while kill -0 "$(cat "$dir/run/sti-pa.pid")" 2>/dev/null; do sleep 0.1; done
 "$bin/sti-ca" revoke --config "$dir/ca/sti-ca.conf" --serial "$serial" --reason 5 >"$work/ca" 2>&1 ||

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Calls through Kamailio, signed and verified as docs/kamailio.md says, with SIPp at both ends.
+# Calls through Kamailio, signed and verified as in docs/kamailio.md, with SIPp at both ends.
 set -euo pipefail
 source=$1 bin=$2
 sip=$source/test-hsm/e2e/sip
@@ -11,7 +11,7 @@ dir=$work/one
 pids=()
 ulimit -n 4096
 
-end() { # PID ...: and wait for them
+end() { # PID ...: ends and awaits them
     for pid in "$@"; do
         kill "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
@@ -32,7 +32,7 @@ cleanup() {
 trap cleanup EXIT
 fail() { echo "FAILED: $*" && exit 1; }
 
-# --- ports that nobody else takes
+# --- unused ports
 mkdir -p "$dir/run"
 first=$((11000 + RANDOM % 300 * 8))
 printf '%s=%s\n' pa_port $first ca_port $((first + 1)) sks_port $((first + 2)) \
@@ -47,7 +47,7 @@ mkdir "$work/kamailio"
 (umask 077 && sed "s#https://127.0.0.1:8000#$STI_SKS_URL#; s#/etc/kamailio/sti-sks-ca.pem#$STI_TLS_CA#
     s#put-the-bearer-token-here#$(head -n 1 "$STI_SKS_TOKEN_FILE")#" \
     "$source/docs/examples/kamailio/sti-sks.cfg" >"$work/kamailio/sti-sks.cfg")
-# one child each: of two, one may hand on a BYE before the other has handed on its ACK
+# one child each: of two, one may forward a BYE before the other has forwarded the ACK
 for role in signer verifier; do
     sed "s/127.0.0.1:5070/127.0.0.1:$signer/; s/127.0.0.1:5080/127.0.0.1:$verifier/; s/127.0.0.1:5090/127.0.0.1:$called/
         s/^children=.*/children=1/" "$source/docs/examples/kamailio/$role.cfg" >"$work/kamailio/$role.cfg"
@@ -74,22 +74,22 @@ call() { # SCENARIO TO_PORT CALLS FROM TO EXTRA_HEADER [NAME]; FROM is a number,
         -nostdin -trace_logs -log_file "$work/answers.log" -trace_err -error_file "$work/$1.err" -timeout 30 -timeout_error "127.0.0.1:$2") >"$work/$1.out" 2>&1 </dev/null ||
         fail "$1: $(tail -n 30 "$work/$1.out")"
 }
-calls_with() { grep -cE "^call .*$1" "$work/calls.log" || true; } # REGULAR EXPRESSION: over what the called noted
+calls_with() { grep -cE "^call .*$1" "$work/calls.log" || true; } # REGULAR EXPRESSION: for the log of the called
 last_call() { grep '^call' "$work/calls.log" | tail -n 1; }
 identity='Identity=\[?[^] ].*;ppt=.?shaken'
 
-# --- signed by the one, verified by the other
+# --- signed by one proxy, verified by the other
 call uac $signer 20 12155551212 12155551213 'X-Nothing: x'
 [ "$(calls_with "$identity")" = 20 ] || fail "$(calls_with "$identity") calls of 20 are signed: $(last_call)"
 [ "$(calls_with 'PAI=.*<sip:\+12155551212;verstat=TN-Validation-Passed@')" = 20 ] || fail "not 20 calls passed: $(last_call)"
 
-# --- what a caller asserts of himself is neither signed nor believed
+# --- assertions by the caller are neither signed nor trusted
 call uac $signer 1 12155551212 12155551213 'Identity: a.b.c;info=<https://cr.example/x.pem>;alg=ES256;ppt=shaken'
 [ "$(calls_with 'verstat=TN-Validation-Passed')" = 21 ] || fail "an Identity header of the caller's stays"
 call uac $verifier 1 12155551212 12155551213 'P-Asserted-Identity: <sip:+12155551212;verstat=TN-Validation-Passed@example.com;user=phone>'
 [ "$(calls_with 'verstat=No-TN-Validation')" = 1 ] || fail "a verstat of the caller's is believed"
 
-# --- a good Identity header on another call, and one that was changed: 438 with its Reason
+# --- a valid Identity header on another call, and a modified one: 438 with its Reason
 stolen=$(curl -sS --noproxy '*' --unix-socket "$STI_SKS_SOCKET" -H 'Content-Type: application/json' -d "$(jq -nc \
     --argjson now "$(date +%s)" '{signingRequest: {attest: "A", dest: {tn: ["12155551213"]}, iat: $now,
     orig: {tn: "12155551212"}, origid: "de305d54-75b4-431b-adb2-eb6b9e546014"}}')" \
@@ -97,11 +97,11 @@ stolen=$(curl -sS --noproxy '*' --unix-socket "$STI_SKS_SOCKET" -H 'Content-Type
 call refused $verifier 3 12155559999 12155551213 "Identity: $stolen"
 signature=$(cut -d';' -f1 <<<"$stolen" | cut -d. -f3)
 call refused $verifier 1 12155551212 12155551213 "Identity: ${stolen/$signature/${signature:1:40}${signature:0:1}${signature:41}}"
-call uac $verifier 1 12155551212 12155551213 "Identity: $stolen" # and as it was it passes
+call uac $verifier 1 12155551212 12155551213 "Identity: $stolen" # unchanged, it passes
 [ "$(calls_with '')" = 23 ] || fail "$(calls_with '') calls reached the called"
 
-# --- a call that was diverted has several: all are judged (RFC 8946)
-sign() { # MEMBERS: of a request of 3GPP
+# --- a diverted call has several PASSporTs, which are all judged (RFC 8946)
+sign() { # MEMBERS: in a request in 3GPP's dialect
     curl -sS --noproxy '*' --unix-socket "$STI_SKS_SOCKET" -H 'Content-Type: application/json' \
         -d "{\"signingRequest\":{\"iat\":$(date +%s),\"orig\":{\"tn\":\"12155551212\"},$1}}" \
         http://localhost/stir/v1/signing | jq -er .signingResponse.identityHeader
@@ -114,7 +114,7 @@ call uac $verifier 1 12155551212 12155551215 "Identity: $second${newline}Identit
 [ "$(calls_with 'verstat=TN-Validation-Passed')" = 23 ] || fail "a diverted call does not pass: $(last_call)"
 call refused $verifier 1 12155551212 12155551215 "Identity: $stolen${newline}Identity: $second" # a link is missing
 call refused $verifier 1 12155551212 12155551214 "Identity: $first"
-# one that is wrong beside one that is good: the call passes, and its answer says which (RFC 9410)
+# one that fails beside one that passes: the call passes, and the answer reports both (RFC 9410)
 call uac $verifier 1 12155551212 12155551213 "Identity: $stolen${newline}Identity: $second"
 [ "$(calls_with 'verstat=TN-Validation-Passed')" = 24 ] || fail "of two one is good: $(last_call)"
 grep -q "Reason=.*cause=438.*ppi=\"\.\.$(cut -d';' -f1 <<<"$second" | cut -d. -f3)\"" "$work/answers.log" ||
@@ -125,7 +125,7 @@ call uac $verifier 1 12155551212 12155551213 "$headers"
 call uac $verifier 1 12155551212 12155551213 "$headers${newline}Identity: $stolen"
 [ "$(calls_with 'verstat=No-TN-Validation')" = 2 ] || fail "more headers than are judged: $(last_call)"
 
-# --- a From has no verstat of the caller's either, however it is written (RFC 3261 section 19.1.4)
+# --- a From never has a verstat by the caller, in any notation (RFC 3261 section 19.1.4)
 while read -r name from left; do
     before=$(calls_with '')
     call uac $verifier 1 "$from" 12155551213 'X-Nothing: x' "$name"
@@ -141,7 +141,7 @@ f tel:+12155551212;verstat=TN-Validation-Passed tel:+12155551212
 From sip:+12155551212@example.com;x=verstat sip:+12155551212@example.com;x=verstat
 END
 
-# --- without the STI-AS and STI-VS calls go on, unsigned, and say so
+# --- without the STI-AS and the STI-VS, calls continue unsigned and are marked as such
 "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null
 call uac $signer 1 12155551212 12155551213 'X-Nothing: x'
 [ "$(calls_with 'verstat=No-TN-Validation')" = 10 ] || fail "without sti-sks: $(last_call)"

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# An hour of a service provider, compressed. Calls are signed and verified at a steady rate, while
-# `sti-kms run` renews on two tokens every few seconds, because the STI-CA says so, and destroys what
-# is over; one of the tokens goes and comes back, workers of sti-sks and sti-kms are killed, the
-# STI-CR stalls, certificates are revoked, the trusted-CA list and the CRL change. No verdict is
-# wrong, no success without a signature, no call lost but those in flight on a killed worker, and the
-# memory of each daemon stays as it is.
+# An hour of a service provider, compressed. Calls are signed and verified at a steady rate.
+# `sti-kms run` renews on two tokens every few seconds, as the STI-CA suggests, and destroys retired
+# credentials. One of the tokens disappears and returns, workers of sti-sks and sti-kms are killed,
+# the STI-CR stalls, certificates are revoked, and the trusted-CA list and the CRL change. No
+# verdict is wrong, no success lacks a signature, no call is lost except those in flight on a killed
+# worker, and the memory of each daemon does not grow.
 #
-#   STI_SOAK_S=3600    so many seconds instead of 15; memory is judged from 240 on
+#   STI_SOAK_S=3600    duration in seconds, instead of 15; memory is judged from 240 on
 set -euo pipefail
 source=$1 bin=$2 build=$3
 seconds=${STI_SOAK_S:-15}
 callers=3
-grace_s=8 # until a revocation that is on the CRL must have been heard of
-slack_kib=1024 # by which the memory of a process may grow from the second to the last third,
-softhsm_kib=6  # and this for each certificate: what SoftHSM keeps of a key that was destroyed
-judged_s=240 # a shorter run is over before all is warm
+grace_s=8 # until a revocation on the CRL must have taken effect
+slack_kib=1024 # permitted growth of a process from the second to the last third,
+softhsm_kib=6  # plus this for each certificate: what SoftHSM keeps of a destroyed key
+judged_s=240 # a shorter run ends before everything is warm
 work=$(mktemp -d "${TMPDIR:-/tmp}/sti-soak.XXXXXX")
 dir=$work/one
 conf=$dir/sp/sp.conf
@@ -51,7 +51,7 @@ kms() { "$bin/sti-kms" "$@" --config "$conf" >"$work/said.log" 2>&1 || fail "sti
 sti_pa() { "$bin/sti-pa" "$@" --config "$dir/pa/sti-pa.conf" >"$work/said.log" 2>&1 || fail "sti-pa $*: $(cat "$work/said.log")"; }
 fault() { "$bin/sti-fault" "$STI_FAULT_CONTROL" "$@" >>"$work/faults" 2>&1 || true; }
 
-# --- two tokens behind a module that can take one away, an STI-CR of its own, short-lived certificates
+# --- two tokens behind a module that can remove one, a separate STI-CR, short-lived certificates
 quickstart
 # shellcheck source=/dev/null
 . "$dir/env"
@@ -60,13 +60,14 @@ export SOFTHSM2_CONF
     --pin-source "file:$dir/pin" >/dev/null
 "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null
 
-# Half of a certificate's life is over when it is issued, and then the STI-CA wants it renewed; its
-# own certificates have been valid for longer.
+# A certificate lives for 90 s, as its SPC token does, and the STI-CA suggests renewal at once.
+# sti-kms follows at once after 15 s of use, and waits a few seconds otherwise. Certificates are
+# dated back; the CA certificates have been valid for longer.
 mv "$dir/ca/sti-ca-root.pem" "$work/root.pem"
 mv "$dir/ca/sti-ca-chain.pem" "$work/chain.pem"
 common_name() { openssl x509 -in "$1" -noout -subject -nameopt multiline | sed -n 's/ *commonName *= //p'; }
 two_days_ago=$(date -u -d '-2 days' +%Y-%m-%dT%H:%M:%SZ)
-certify() { # PROFILE FILE DAYS FURTHER ...: with the root's key, the name of the one before
+certify() { # PROFILE FILE DAYS FURTHER ...: with the root's key and the previous name
     "$bin/sti-cert" issue --profile "$1" --module "$STI_MODULE" --pin-source "file:$dir/pin" \
         --key 'pkcs11:token=sti-ca;object=sti-ca-root' --country US --organization 'Example STI-CA' \
         --common-name "$(common_name "$2")" --not-before "$two_days_ago" --days "$3" "${@:4}" 2>>"$work/certify.log" ||
@@ -82,15 +83,17 @@ cat >>"$dir/ca/sti-ca.conf" <<END
 
 [ca]
 valid-days = 1
-backdate-s = 86400
+within-token = yes
+backdate-s = 60
 renew-from-percent = 1
-renew-until-percent = 2
+renew-until-percent = 40
 
 [limits]
 orders-per-account = 0
 requests-per-account = 0
 orders-per-address = 0
 END
+sed -i 's/^\[pa\]$/&\ntoken-lifetime-s = 90/' "$dir/pa/sti-pa.conf"
 address=$(sed -n '/^\[cr\]/,/^\[/s/^address = //p' "$conf")
 sed -i "/^\[cr\]/,/^\[/{/^address = /d}; s#^module = .*#module = $fault_module#" "$conf"
 cat >>"$conf" <<END
@@ -131,7 +134,7 @@ END
 "$bin/sti-sks" serve --config "$dir/sp/cr.conf" 2>"$work/cr.log" &
 cr_pid=$!
 quickstart
-kms renew --force # the first certificate was one of 90 days
+kms renew --force # the first certificate was valid for 90 days
 "$bin/sti-kms" run --config "$conf" 2>"$work/kms.log" &
 kms_pid=$!
 for _ in $(seq 200); do
@@ -139,11 +142,11 @@ for _ in $(seq 200); do
     sleep 0.1
 done
 
-# --- what happens meanwhile
+# --- events during the run
 workers_of() { # PID of a supervisor
     cat /proc/"$1"/task/*/children
 }
-note_memory() { # TIME PID NAME KIB, of each process of each daemon: what it has of its own
+note_memory() { # private memory in KiB of each process of each daemon, as TIME PID NAME KIB
     local at=$(($(date +%s) - begun)) daemon pid
     for daemon in "${daemons[@]}"; do
         for pid in "${daemon#*=}" $(workers_of "${daemon#*=}"); do
@@ -153,10 +156,10 @@ note_memory() { # TIME PID NAME KIB, of each process of each daemon: what it has
     done >>"$work/memory"
 }
 
-# SoftHSM rewrites the token's file at each login, and whoever is killed in the middle of that destroys
-# the token: nobody is killed soon after a token has come back.
+# SoftHSM rewrites the token's file at each login, and a kill at that moment destroys the token: no
+# process is killed soon after a token has returned.
 kills=0
-kill_a_worker() { # one that serves: the last to be ready, never the first, whose memory is judged
+kill_a_worker() { # the last one that became ready, never the first, whose memory is judged
     local pid
     pid=$(grep -o '(pid [0-9]*): ready$' "$dir/log/sti-sks.log" | tail -n 1 | grep -o '[0-9]*')
     if [ "$pid" = "$spared" ] || ! kill -9 "$pid" 2>/dev/null; then return; fi
@@ -165,10 +168,10 @@ kill_a_worker() { # one that serves: the last to be ready, never the first, whos
 }
 kms_kills=0
 kms_killed=0
-kill_the_kms() { # what it was at is continued; then one lives, and its memory is judged
+kill_the_kms() { # its work is continued; later one stays, whose memory is judged
     local pid
     [ "$kms_kills" -eq 0 ] || [ "$(date +%s)" -lt $((begun + seconds / 3)) ] || return 0
-    [ "$(date +%s)" -ge $((kms_killed + 60)) ] || return 0 # else it is started late
+    [ "$(date +%s)" -ge $((kms_killed + 60)) ] || return 0 # otherwise its restart is delayed
     pid=$(grep -o '(pid [0-9]*): ready$' "$work/kms.log" | tail -n 1 | grep -o '[0-9]*')
     kill -9 "$pid" || fail "the worker of sti-kms run is not there"
     kms_killed=$(date +%s)
@@ -177,7 +180,7 @@ kill_the_kms() { # what it was at is continued; then one lives, and its memory i
 stall_the_repository() {
     local pids
     pids=$(workers_of "$cr_pid")
-    # shellcheck disable=SC2086 # several
+    # shellcheck disable=SC2086 # several pids
     kill -STOP $pids
     sleep 1.5
     # shellcheck disable=SC2086
@@ -191,7 +194,7 @@ take_a_token_away() {
 }
 lists=0
 other=''
-change_the_list() { # somebody else's root comes, and that of before goes; its key is nowhere
+change_the_list() { # adds another root, whose key is discarded, and removes the previous one
     local before=$other
     lists=$((lists + 1))
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null \
@@ -201,7 +204,7 @@ change_the_list() { # somebody else's root comes, and that of before goes; its k
     other=$(openssl x509 -in "$work/root.pem" -outform DER | sha256sum | cut -d ' ' -f 1)
     [ -z "$before" ] || sti_pa ca remove --sha256 "$before" --reason 'another one came'
 }
-verdict() { # of the call in $work/identity
+verdict() { # on the call in $work/identity
     curl -sS --noproxy '*' --max-time 20 --retry 3 --retry-all-errors --unix-socket "$STI_SKS_SOCKET" \
         -H 'Content-Type: application/json' -d "$(jq -nc --argjson time "$signed_at" --rawfile identity "$work/identity" \
         '{verificationRequest: {from: {tn: "12155551212"}, to: {tn: ["12155551213"]}, time: $time,
@@ -215,7 +218,7 @@ sign_afresh() {
     mv "$work/signed" "$work/identity"
     x5u=$(sed 's/.*info=<//; s/>.*//' "$work/identity")
 }
-wait_for_crl() { # SERIAL: the STI-PA tells everybody of it
+wait_for_crl() { # SERIAL: wait until the STI-PA publishes it
     for _ in $(seq 300); do
         if curl -sS --noproxy '*' --cacert "$STI_TLS_CA" "$STI_PA_URL/download/v1/crl" 2>/dev/null |
             openssl crl -inform DER -noout -text 2>/dev/null | grep -q "Serial Number: $1"; then return; fi
@@ -224,11 +227,11 @@ wait_for_crl() { # SERIAL: the STI-PA tells everybody of it
     fail "$1 is not on the CRL"
 }
 revoked=0
-follow_one_to_its_revocation() { # once it signs no more: its calls pass, and soon after never again
+follow_one_to_its_revocation() { # its calls pass after renewal, and soon fail after revocation
     local x5u id serial until failed
     sign_afresh
     for _ in $(seq 600); do
-        if [ "$(date +%s)" -ge $((signed_at + 20)) ]; then sign_afresh; fi # its calls shall be fresh
+        if [ "$(date +%s)" -ge $((signed_at + 20)) ]; then sign_afresh; fi # keep its calls fresh
         id=$(status | jq --arg x5u "$x5u" '.credentials[] | select(.x5u == $x5u and .state != "active") | .id')
         if [ -n "$id" ]; then break; fi
         sleep 0.1
@@ -240,7 +243,7 @@ follow_one_to_its_revocation() { # once it signs no more: its calls pass, and so
     kms revoke --id "$id" --reason 4
     wait_for_crl "$serial"
     until=$(($(date +%s) + grace_s))
-    for ((failed = 0; failed < 8; )); do # in a row, whichever worker is asked
+    for ((failed = 0; failed < 8; )); do # consecutive answers, from any worker
         if [ "$(verdict)" = TN-Validation-Failed ]; then
             failed=$((failed + 1))
         else
@@ -259,7 +262,7 @@ begun=$(date +%s)
 daemons=("sti-sks=$(cat "$dir/run/sti-sks.pid")" "sti-cr=$cr_pid" "sti-kms=$kms_pid"
     "sti-ca=$(cat "$dir/run/sti-ca.pid")" "sti-pa=$(cat "$dir/run/sti-pa.pid")")
 events=(take_a_token_away stall_the_repository change_the_list follow_one_to_its_revocation kill_a_worker kill_the_kms)
-for ((i = 0; i < ${#events[@]} || $(date +%s) < begun + seconds; i++)); do # each once at least
+for ((i = 0; i < ${#events[@]} || $(date +%s) < begun + seconds; i++)); do # each one at least once
     note_memory
     "${events[i % ${#events[@]}]}"
     sleep 0.4
@@ -268,7 +271,7 @@ touch "$work/stop"
 wait "$calls_pid"
 calls_pid=''
 
-# --- what is left
+# --- results
 tally=$(tail -n 1 "$work/tally")
 issued=$(sqlite3 -cmd '.timeout 5000' "$dir/ca/sti-ca.db" 'SELECT count(*) FROM issuance')
 destroyed=$(status | jq '[.credentials[] | select(.state == "destroyed")] | length')
@@ -279,7 +282,7 @@ jq -e --argjson limit $((kills * (callers + 1))) '.wrong == 0 and .withoutSignat
     fail "$(grep -v '^{' "$work/tally" | sort | uniq -c | head -n 20)"
 [ "$issued" -ge $((2 + seconds / 5)) ] || fail "only $issued certificates in $seconds s"
 [ $((kills * kms_kills * revoked * lists)) -gt 0 ] || fail "something did not happen"
-if [ "$seconds" -ge "$judged_s" ] && ! grep -q __asan_init "$bin/sti-sks"; then # it keeps what is freed
+if [ "$seconds" -ge "$judged_s" ] && ! grep -q __asan_init "$bin/sti-sks"; then # ASan keeps what is freed
     python3 "$source/test-hsm/e2e/soak_memory.py" "$seconds" $((slack_kib + softhsm_kib * issued / 3)) \
         <"$work/memory" || fail "memory is not flat"
 fi

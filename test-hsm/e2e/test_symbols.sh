@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The installed static libraries: every global symbol begins with its floor's prefix, so that
-# they link beside any program's own names.
+# The installed static libraries: every global symbol starts with its floor's prefix, so that it
+# does not collide with a program's own names.
 set -euo pipefail
 
 build=$3
@@ -12,7 +12,7 @@ cmake --install "$build" --prefix "$work" >"$work/install.log"
 for floor in hsm certs acme sks; do
     library=$(find "$work" -name "libsti-$floor.a")
     [ -n "$library" ] || { echo "libsti-$floor.a is not installed"; exit 1; }
-    # Names that begin with "_" are the compiler's: sanitizers add some.
+    # Names that start with "_" belong to the compiler; sanitizers add some.
     nm --defined-only --extern-only --format=posix "$library" >"$work/symbols"
     awk 'NF > 1 && $1 !~ /^_/ { print $1 }' "$work/symbols" | sort -u >"$work/names"
     [ "$(grep -c "^${floor}_" "$work/names")" -gt 50 ] || { echo "$library has no symbols"; exit 1; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A verifier that is not ours, in another language, judges what sti-sks signs: the PASSporT, the chain from
-# the STI-CR to the roots of the trusted list, the STI-PA's CRL. It is of the shared material
-# (STI_SHARED/interop).
+# A third-party verifier in another language judges what sti-sks signs: the PASSporT, the chain from
+# the STI-CR to the roots of the trusted-CA list, and the STI-PA's CRL. It is part of the shared
+# material (STI_SHARED/interop).
 set -euo pipefail
 source=$1 bin=$2
 # shellcheck source=test-hsm/e2e/node_modules.sh
@@ -33,13 +33,13 @@ cp "$script" "$work/"
 ln -s "$script_modules" "$work/node_modules"
 get() { curl -sS --noproxy '*' --fail --cacert "$STI_TLS_CA" "$@"; }
 
-sign() { # MEMBERS: an Identity header field value into $work/identity
+sign() { # MEMBERS: writes an Identity header field value to $work/identity
     get --unix-socket "$STI_SKS_SOCKET" -H 'Content-Type: application/json' -o "$work/answer" -d "{\"signingRequest\":
         {\"iat\":$(date +%s),\"orig\":{\"tn\":\"12155551212\"},\"dest\":{\"tn\":[\"12155551213\",\"12155551214\"]},$1}}" \
         http://localhost/stir/v1/signing || fail "not signed: $1"
     jq -r '.signingResponse | .identity // .identityHeader' "$work/answer" >"$work/identity"
 }
-judge() { # PPT [OPTION ...]: its exit status, and what it says in $work/verdict
+judge() { # PPT [OPTION ...]: returns its exit status; the output is in $work/verdict
     local ppt=$1
     shift
     get -o "$work/chain.pem" "$(sed 's/.*;info=<\([^>]*\)>.*/\1/' "$work/identity")"

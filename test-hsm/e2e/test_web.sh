@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The web pages of the STI-CA in a real browser: from a CSR whose key is in a token, and the STI-PA's
-# SPC token for it, to a chain that verifies; a refusal; the status. Screenshots: BUILD/web-pages.
+# The web pages of the STI-CA in a real browser: from a CSR whose key is in a token, and the
+# STI-PA's SPC token for it, to a chain that verifies; a refusal; the status page. Screenshots:
+# BUILD/web-pages.
 set -euo pipefail
 source=$1 bin=$2 build=$3
 if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
@@ -30,7 +31,7 @@ fail() { echo "FAILED: $*" && exit 1; }
 . "$dir/env"
 export SOFTHSM2_CONF
 
-# --- the operator switches the pages on, without a restart, and gives herself a password
+# --- the operator enables the pages without a restart, and adds a user with a password
 url=${STI_CA_DIRECTORY%/acme/directory}
 code() { curl -sS --noproxy '*' --cacert "$STI_TLS_CA" -o "$work/page" -w '%{http_code}' "$url$1"; }
 [ "$(code /web)" = 404 ] || fail "the pages are there before anybody wanted them"
@@ -60,7 +61,7 @@ for key in manual other; do
 done
 mv "$work/manual.pem" "$work/csr.pem"
 url64() { openssl base64 -A | tr '+/' '-_' | tr -d '='; }
-fingerprint() { # of the JWK (RFC 7638), as RFC 9448 section 5.4 writes it
+fingerprint() { # of the JWK (RFC 7638), in the form of RFC 9448 section 5.4
     local x y
     openssl req -in "$1" -noout -pubkey | openssl pkey -pubin -outform DER | tail -c 64 >"$work/point"
     x=$(head -c 32 "$work/point" | url64) y=$(tail -c 32 "$work/point" | url64)
@@ -76,14 +77,14 @@ printf 'user = "%s:%s"\n' "$STI_PA_USER" "$(cat "$STI_PA_PASSWORD_FILE")" |
         --data-binary "@$work/asks" "$STI_PA_URL/at/account/$STI_PA_ACCOUNT/token" >"$work/answer"
 jq -er .token "$work/answer" >"$work/token" || fail "no SPC token: $(cat "$work/answer")"
 
-# --- a person at the browser
+# --- a user at the browser
 mkdir -p "$build/web-pages"
 spki=$(openssl x509 -in "$dir/ca/tls-chain.pem" -noout -pubkey | openssl pkey -pubin -outform DER |
     openssl dgst -sha256 -binary | openssl base64 -A)
 timeout 120 python3 "$source/test-hsm/e2e/browser.py" "$(command -v chromium)" "$url" "$spki" "$STI_SPC2" "$work" \
     "$build/web-pages" || fail "the browser"
 
-# --- the chain that it downloaded, judged by ours and by openssl; the key is that of the CSR
+# --- the downloaded chain, judged by our verifier and by openssl; it has the CSR's key
 pem=$work/downloads/sti-$STI_SPC2.pem
 csplit -s -z -f "$work/cert" "$pem" '/-----BEGIN/' '{*}'
 openssl verify -CAfile "$STI_TRUST_ANCHORS" -untrusted "$work/cert01" "$work/cert00" >"$work/verify" ||
@@ -94,7 +95,7 @@ openssl verify -CAfile "$STI_TRUST_ANCHORS" -untrusted "$work/cert01" "$work/cer
     fail "another key"
 openssl x509 -in "$work/cert00" -noout -subject | grep -q "SHAKEN $STI_SPC2" || fail "another subject"
 
-# --- what an operator does to it is as for any other certificate
+# --- an operator can treat it like any other certificate
 serial=$(openssl x509 -in "$work/cert00" -noout -serial | sed 's/.*=//' | tr A-F a-f)
 "$bin/sti-ca" revoke --config "$dir/ca/sti-ca.conf" --serial "$serial" --reason 4 >"$work/said" ||
     fail "revoke: $(cat "$work/said")"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Daemons of several worker processes: what one that dies costs, and what it must not cost.
+# Daemons with several worker processes: what the death of one costs, and what it must not cost.
 set -euo pipefail
 source=$1 bin=$2
 work=$(mktemp -d /tmp/sti-workers.XXXXXX)
 dir=$work/one
 workers=4
-patience=900 # tenths of a second: one that was killed again and again rests for up to 30 s
-kills_max=12 # and so often only
+patience=900 # tenths of a second: a worker that is killed repeatedly is restarted after up to 30 s
+kills_max=12 # at most this many kills
 
 cleanup() {
     status=$?
@@ -25,13 +25,13 @@ trap cleanup EXIT
 fail() { echo "FAILED: $*" && exit 1; }
 quickstart() { "$source/scripts/quickstart" --bin "$bin" --dir "$dir" "$@" >"$work/out" || fail "$(tail -n 5 "$work/out")"; }
 
-# --- ports that no other quickstart takes: this test may run beside it
+# --- ports unused by other quickstarts, as this test may run beside one
 mkdir -p "$dir/run"
 first=$((14000 + RANDOM % 1500 * 4))
 printf '%s=%s\n' pa_port $first ca_port $((first + 1)) sks_port $((first + 2)) \
     cr_port $((first + 3)) >"$dir/run/ports"
 
-# --- a certificate first; then the same with more workers
+# --- a certificate first; then restart with more workers
 quickstart
 quickstart --stop
 for name in pa ca; do sed -i "/^\[server\]/a workers = $workers" "$dir/$name/sti-$name.conf"; done
@@ -44,7 +44,7 @@ export SOFTHSM2_CONF
 
 parent_of() { cat "$dir/run/$1.pid"; }
 workers_of() { pgrep -P "$(parent_of "$1")" || true; }
-wait_for_workers() { # NAME: all of them, and all ready
+wait_for_workers() { # NAME: all of them are ready
     for _ in $(seq $patience); do
         if [ "$(workers_of "$1" | wc -l)" -eq $workers ] &&
             [ "$(grep -c ': ready$' "$dir/log/$1.log")" -ge "$workers" ]; then
@@ -56,7 +56,7 @@ wait_for_workers() { # NAME: all of them, and all ready
 }
 for name in sti-pa sti-ca sti-sks; do wait_for_workers $name; done
 
-# --- workers of the STI-CA die at random while two service providers enrol, again and again
+# --- workers of the STI-CA die at random while two service providers enrol repeatedly
 mkdir "$work/chains"
 "$bin/sti-kms" init --dir "$dir/sp2" --module "$STI_MODULE" --token "$STI_SP_TOKEN_URI" \
     --pin-source "file:$STI_PIN_FILE" --organization "Second Telecom" --spc "$STI_SPC2" \
@@ -64,11 +64,11 @@ mkdir "$work/chains"
     --pa-url "$STI_PA_URL" --pa-account "$STI_PA_ACCOUNT" --pa-user "$STI_PA_USER" \
     --pa-password-source "file:$STI_PA_PASSWORD_FILE" --pa-anchor "$STI_PA_ANCHOR" \
     --ca-directory "$STI_CA_DIRECTORY" --tls-ca "$STI_TLS_CA" >"$work/init" 2>&1 || fail "$(cat "$work/init")"
-# what the second one publishes is served by the first one's STI-CR
+# the second one publishes through the first one's STI-CR
 sed -i "/^\[cr\]/,/^\[/s#^dir = .*#dir = $dir/sp/cr#" "$dir/sp2/sp.conf"
 grep -q "^dir = $dir/sp/cr\$" "$dir/sp2/sp.conf" || fail "sp2/sp.conf has no [cr] dir"
 
-enrol() { # SP WANTED: what a killed worker interrupts is continued by the next try
+enrol() { # SP WANTED: an enrollment interrupted by a kill is continued by the next attempt
     local done_=0 tries=0
     while [ $done_ -lt "$2" ]; do
         tries=$((tries + 1))
@@ -79,8 +79,8 @@ enrol() { # SP WANTED: what a killed worker interrupts is continued by the next 
         fi
     done
 }
-# Those that serve: SoftHSM rewrites the token's file at each login, and whoever is killed in the
-# middle of that destroys the token.
+# Workers that are serving: SoftHSM rewrites the token's file at each login, and a kill at that
+# moment destroys the token.
 ready_of() { # NAME
     for pid in $(workers_of "$1"); do
         if grep -q "(pid $pid): ready$" "$dir/log/$1.log"; then echo "$pid"; fi
@@ -122,7 +122,7 @@ done
 [ -z "$(sort "$serials" | uniq -d)" ] || fail "a serial twice"
 echo "STI-CA: $(wc -l <"$serials") certificates, all unique, while $killed workers were killed"
 
-# --- several STI-PA workers that sign the list at once publish one list of each number
+# --- several STI-PA workers that sign the list simultaneously publish one list per sequence number
 fetch_list() { # FILE
     curl -fsS --noproxy '*' --cacert "$STI_TLS_CA" "$STI_PA_URL/api/v1/ca-list" | jq -er .caList >"$1"
 }
@@ -135,7 +135,7 @@ sequence_of() { # FILE
 mkdir "$work/lists"
 highest=0
 for round in 1 2 3 4; do
-    # somebody else's root; its key is nowhere
+    # another party's root; its key is discarded
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null \
         -addext keyUsage=critical,keyCertSign -days 3650 \
         -subj "/C=US/O=Other STI-CA $round/CN=SHAKEN Root" -out "$work/root.pem" 2>/dev/null
@@ -159,13 +159,13 @@ for round in 1 2 3 4; do
 done
 echo "STI-PA: list $highest, one of each number"
 
-# --- the SKS signs and verifies while its workers die: a call is answered well or not at all
+# --- the SKS signs and verifies while its workers die: a call gets a correct answer or none
 token=$(cat "$STI_SKS_TOKEN_FILE")
 post() { # PATH JSON
     curl -sS --noproxy '*' --cacert "$STI_TLS_CA" --max-time 20 -H 'Content-Type: application/json' \
         -H "Authorization: Bearer $token" -d "$2" -w '\n%{http_code}' "$STI_SKS_URL$1" 2>/dev/null
 }
-call() { # one call, signed and verified; 2: no answer
+call() { # sign and verify one call; 2: no answer
     local answer
     answer=$(post /stir/v1/signing "$(jq -nc --argjson now "$(date +%s)" '{signingRequest: {attest: "A",
         dest: {tn: ["12155551213"]}, iat: $now, orig: {tn: "12155551212"},
@@ -177,7 +177,7 @@ call() { # one call, signed and verified; 2: no answer
         identity: $i}}')") || return 2
     grep -q '"TN-Validation-Passed"' <<<"$answer" || return 1
 }
-# a fresh worker fetches list and CRL first: until then it judges nothing
+# a fresh worker fetches list and CRL first and verifies nothing until then
 passes() {
     for _ in $(seq 50); do
         if call; then return; fi
@@ -204,7 +204,7 @@ for _ in $(seq 8); do passes; done
 curl -fsS --noproxy '*' --unix-socket "$STI_SKS_SOCKET" http://localhost/healthz >/dev/null || fail "the Unix socket"
 echo "STI-SKS: $good calls, $lost interrupted, while $(wc -l <"$work/killed.sti-sks") workers were killed"
 
-# --- the STI-CR loses its chains: workers that come later know those that have signed calls
+# --- the STI-CR loses its chains: later workers still have those that have signed calls
 for _ in $(seq 50); do
     if compgen -G "$dir/sp/trust/chains/*" >/dev/null; then break; fi
     sleep 0.1
@@ -214,7 +214,7 @@ mv "$dir"/sp/cr/*.pem "$work/away"
 x5u=$STI_CR_URL/$(basename "$(find "$work/away" -name '*.pem' | head -n 1)")
 [ "$(curl -sS --noproxy '*' --cacert "$STI_TLS_CA" -o /dev/null -w '%{http_code}' "$x5u")" = 404 ] || fail "$x5u is there"
 ready_lines() { grep -c ': ready$' "$dir/log/sti-sks.log"; }
-replaced() { # BEFORE: there are as many ready ones as there were before, once more
+replaced() { # BEFORE: as many workers as before have become ready again
     for _ in $(seq $patience); do
         if [ "$(ready_lines)" -ge $(($1 + workers)) ]; then return; fi
         sleep 0.1
@@ -233,7 +233,7 @@ for _ in $(seq 8); do passes; done
 mv "$work"/away/*.pem "$dir/sp/cr"
 echo "STI-SKS: a certificate that was known is known to new workers while its repository is away"
 
-# --- a PIN that is wrong is tried once, whatever the number of workers
+# --- a wrong PIN is tried once, whatever the number of workers
 sed "s#^pin-source = .*#pin-source = file:$work/wrong-pin#; s#^address = .*#address = 127.0.0.1:0#" \
     "$dir/ca/sti-ca.conf" >"$dir/ca/wrong.conf"
 (umask 077 && echo 000000 >"$work/wrong-pin")
@@ -241,7 +241,7 @@ if timeout 60 "$bin/sti-ca" serve --config "$dir/ca/wrong.conf" >"$work/wrong" 2
 grep -q 'not tried again' "$work/wrong" || fail "$(cat "$work/wrong")"
 [ "$(grep -c 'ended with' "$work/wrong")" = 1 ] || fail "more than one worker tried the PIN: $(cat "$work/wrong")"
 
-# --- a PIN from a pipe can be read once: workers that come later have it, too
+# --- a PIN from a pipe can be read only once: later workers get it too
 sed "s#^pin-source = .*#pin-source = fd:3#; s#^address = .*#address = 127.0.0.1:0#" \
     "$dir/ca/sti-ca.conf" >"$dir/ca/pipe.conf"
 "$bin/sti-ca" serve --config "$dir/ca/pipe.conf" 3<<<"$(cat "$STI_PIN_FILE")" >"$dir/log/sti-pipe.log" 2>&1 &
@@ -257,7 +257,7 @@ wait_for_workers sti-pipe
 kill "$pipe"
 wait "$pipe" || fail "it does not stop well: $(tail -n 5 "$dir/log/sti-pipe.log")"
 
-# --- a supervisor that dies takes its workers with it; one that is stopped leaves nothing
+# --- workers end with their supervisor; a daemon that is stopped leaves nothing behind
 parent=$(parent_of sti-pa)
 mapfile -t orphans < <(workers_of sti-pa)
 kill -9 "$parent"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test_audit_program.sh SOURCE BIN FAULT_MODULE - sti-hsm audit as an auditor runs it, and what docs/AUDIT.md says
-# to do with its report without our programs, on a throw-away SoftHSM.
+# test_audit_program.sh SOURCE BIN FAULT_MODULE - sti-hsm audit as an auditor runs it, and the
+# instructions in docs/AUDIT.md for its report without our programs, on a throw-away SoftHSM.
 set -u
 source=$1 bin=$2 fault_module=$3
 module=${STI_TEST_MODULE:-/usr/lib/softhsm/libsofthsm2.so}
@@ -48,7 +48,7 @@ run 0 key generate --token "$here" --label signer
 run 0 key generate --token "$here" --label audit
 sed -n '/BEGIN PUBLIC/,/END PUBLIC/p' "$dir/out" >"$dir/audit.pub"
 
-# ---- usage: 2, and nothing on standard output
+# ---- usage: 2 and no standard output
 for words in "" "--attempt" "--report $dir/r --token $here" "--process 0" "--process x" \
     "--files /absent" "--token pkcs11:token=absent?pin-source=file:$dir/pin" \
     "--token $here --attestation $dir/pin" "--token $here --json --html" \
@@ -101,7 +101,7 @@ run 1 audit verify "$dir/changed.jws"
 run 1 audit verify "$dir/report.json"
 mv "$dir/away" "$dir/tokens"
 
-# ---- what docs/AUDIT.md says to do with openssl and pkcs11-tool
+# ---- the commands of docs/AUDIT.md with openssl and pkcs11-tool
 # shellcheck disable=SC2016 # of Markdown
 sed -n '/^```sh$/,/^```$/p' "$source/docs/AUDIT.md" | grep -v '^```' >"$dir/by-hand"
 [ -s "$dir/by-hand" ] || fail "docs/AUDIT.md has no commands"
@@ -113,13 +113,13 @@ if command -v pkcs11-tool >/dev/null && command -v jq >/dev/null; then
     said 'Signature is valid'
 fi
 
-# ---- the schema says what there is
+# ---- the schema agrees with the report
 if command -v jq >/dev/null; then
     schema="$source/docs/schema/audit-report.json"
     jq -e . "$schema" >/dev/null || fail "the schema is no JSON"
     # shellcheck disable=SC2016 # jq's
     jq -ne --slurpfile schema "$schema" --slurpfile report "$dir/report.json" '
-        def fits($s; $v): # what of JSON Schema the file uses
+        def fits($s; $v): # the part of JSON Schema that the file uses
             (if $s["$ref"] then $schema[0]["$defs"][$s["$ref"] | ltrimstr("#/$defs/")] else $s end) as $s
             | (($s.type // []) | if type == "array" then . else [.] end) as $types
             | ($v | type | if . == "number" then "integer" else . end) as $type
@@ -142,7 +142,7 @@ if command -v jq >/dev/null; then
     done <"$dir/ids"
 fi
 
-# ---- a module that lies, and one that does not say
+# ---- a module that gives false answers, and one that gives none
 if command -v pkcs11-tool >/dev/null; then
     PIN=$pin pkcs11-tool --module "$module" --token-label shelf --login --pin env:PIN --keypairgen \
         --key-type EC:prime256v1 --label loose --id 77 --extractable >/dev/null 2>"$dir/err" ||
@@ -176,7 +176,7 @@ said 'finding *file.private-key'
 rm "$dir/deployed/forgotten.key"
 sleep 60 &
 holder=$!
-# CAP_SYS_PTRACE: the program is not dumpable, and searches a child of its own first
+# CAP_SYS_PTRACE: the program is not dumpable, and searches a child process first
 if "$bin/sti-hsm" audit --process "$holder" 2>&1 | grep -q 'Permission denied'; then
     run 2 audit --process "$holder"
     echo "the memory of other processes may not be read here"
@@ -185,7 +185,7 @@ else
     said 'planted forms found'
 fi
 
-# ---- nothing of what is kept secret came out
+# ---- no secret was printed
 cat "$dir"/report.* >>"$dir/all"
 grep -q "$pin" "$dir/all" && fail "the PIN came out"
 "$bin/softhsm_scalars" "$dir/tokens" shelf "$dir/pin" | tr ' ' '\n' | grep . | grep -qif - "$dir/all" &&

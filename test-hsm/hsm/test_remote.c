@@ -38,10 +38,11 @@
 #include "forking.h"
 #include "softhsm.h"
 
-#define SERVER      "/usr/bin/p11-kit"
-#define CALLERS     4
-#define CONNECTIONS 4 /* as the table of quirks has it */
-#define OTHER_PIN   "97531"
+#define SERVER        "/usr/bin/p11-kit"
+#define CALLERS       4
+#define CONNECTIONS   4 /* as in the table of quirks */
+#define PROCESSES_MAX 16 /* of a server */
+#define OTHER_PIN     "97531"
 
 static const char *const clients[] = {"/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so",
                                       "/usr/lib/aarch64-linux-gnu/pkcs11/p11-kit-client.so",
@@ -49,7 +50,7 @@ static const char *const clients[] = {"/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-
 
 extern char **environ;
 
-/* p11-kit's client forgets a socket, now and then, whose server goes away while it is greeted. */
+/* If its server goes away during the greeting, p11-kit's client sometimes leaks a socket. */
 const char *__lsan_default_suppressions(void);
 
 const char *
@@ -85,7 +86,7 @@ client_module(void)
     return NULL;
 }
 
-/* The file is there before anybody listens. */
+/* The socket file exists before the server listens. */
 static bool
 server_answers(void)
 {
@@ -100,13 +101,13 @@ server_answers(void)
     return answers;
 }
 
-/* In a process group of its own, because it forks for every connection. It closes every
- * descriptor that there could be, so the limit is set low. */
+/* The server runs in a separate process group, because it forks for every connection. It closes
+ * every descriptor up to the limit, so the limit is set low. */
 static pid_t
 server_start(const char *provider, const char *token)
 {
     char script[1024];
-    char *const argv[] = {(char *)"sh", (char *)"-c", script, NULL}; /* not written to */
+    char *const argv[] = {(char *)"sh", (char *)"-c", script, NULL}; /* not modified */
     posix_spawnattr_t attributes;
     pid_t child = -1;
 
@@ -132,8 +133,8 @@ server_of_softhsm(void)
     return server_start(softhsm_module(), "remote");
 }
 
-/* With the fault module at the other end, where each connection has one of its own: for tests that
- * skip where its runtime of a sanitizer cannot be loaded. */
+/* A server with the fault module behind it, one instance per connection. Tests that use it are
+ * skipped where the module's sanitizer runtime cannot be loaded. */
 static pid_t
 server_of_faults(const char *rule)
 {
@@ -160,7 +161,7 @@ server_kill(pid_t server)
     assert_int_equal(waitpid(server, NULL, 0), server);
 }
 
-/* Parent and time of the start of a process, from its /proc/PID/stat (proc(5)). */
+/* Parent and start time of a process, from its /proc/PID/stat (proc(5)). */
 static bool
 parse_stat(const char *line, long *parent, unsigned long long *start)
 {
@@ -173,15 +174,27 @@ parse_stat(const char *line, long *parent, unsigned long long *start)
                   parent, start) == 2;
 }
 
-/* The process at the other end of the connection that was made first: its number need not be the
- * lowest, they begin anew. */
-static pid_t
-first_process_of(pid_t server)
+/* The process of a connection. Ids wrap around, so they are not in order. */
+struct process {
+    unsigned long long start;
+    pid_t pid;
+};
+
+static int
+compare_start(const void *a, const void *b)
+{
+    const struct process *one = a, *other = b;
+
+    return (one->start > other->start) - (one->start < other->start);
+}
+
+/* The processes of a server, the first connection's first. Returns their number. */
+static size_t
+processes_of(pid_t server, struct process out[PROCESSES_MAX])
 {
     DIR *proc = opendir("/proc");
     struct dirent *entry;
-    long first = 0;
-    unsigned long long first_start = 0;
+    size_t count = 0;
 
     assert_non_null(proc);
     while ((entry = readdir(proc)) != NULL) {
@@ -198,14 +211,39 @@ first_process_of(pid_t server)
         is_child = fgets(line, sizeof(line), stat) != NULL && parse_stat(line, &parent, &start) &&
                    parent == server;
         fclose(stat);
-        if (is_child && (first == 0 || start < first_start)) {
-            first = pid;
-            first_start = start;
-        }
+        if (is_child && count < PROCESSES_MAX)
+            out[count++] = (struct process){start, (pid_t)pid};
     }
     closedir(proc);
-    assert_true(first > 0);
-    return (pid_t)first;
+    qsort(out, count, sizeof(*out), compare_start);
+    return count;
+}
+
+static pid_t
+first_process_of(pid_t server)
+{
+    struct process processes[PROCESSES_MAX];
+
+    assert_true(processes_of(server, processes) > 0);
+    return processes[0].pid;
+}
+
+/* Stop the process to which the next call goes, and make that call. */
+static pid_t
+stop_with_a_call(pid_t server, struct hsm_key *key)
+{
+    struct process processes[PROCESSES_MAX];
+    size_t count = processes_of(server, processes);
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(kill(processes[i].pid, SIGSTOP), 0);
+        if (hsm_key_sign_verified(key, "x", 1, sig) == HSM_ERR_BUSY)
+            return processes[i].pid;
+        assert_int_equal(kill(processes[i].pid, SIGCONT), 0);
+    }
+    fail_msg("no process of %zu serves the calls", count);
+    return 0;
 }
 
 static struct hsm_token *
@@ -272,7 +310,7 @@ load_stop(struct load *load)
     assert_int_equal(load->refused, 0);
 }
 
-/* More of them are given out. */
+/* Wait for further signatures. */
 static void
 await_signatures(const struct load *load)
 {
@@ -373,8 +411,8 @@ one_caller_makes_one_connection_and_several_make_more(void **state)
     server_kill(server);
 }
 
-/* The one that everything but signing is done on, at that; nobody is there for it to come back to,
- * until another server is. */
+/* The broken connection is also the one used for everything but signing. It cannot be restored
+ * until another server runs. */
 static void
 a_connection_that_breaks_leaves_the_others_signing(void **state)
 {
@@ -402,13 +440,14 @@ a_connection_that_breaks_leaves_the_others_signing(void **state)
     other = server_of_softhsm();
     await_connections(token, CONNECTIONS);
     load_stop(&load);
-    assert_int_equal(kill(-server, SIGKILL), 0); /* the processes that it left */
+    assert_int_equal(kill(-server, SIGKILL), 0); /* the processes left by the server */
     hsm_key_free(key);
     hsm_token_close(token);
     server_kill(other);
 }
 
-/* Stopped, its process neither answers nor breaks: what is in it is stuck. */
+/* The process is stopped, so it neither answers nor closes the connection, and calls in it are
+ * stuck. */
 static void
 a_connection_that_hangs_takes_one_call_and_no_other(void **state)
 {
@@ -423,9 +462,7 @@ a_connection_that_hangs_takes_one_call_and_no_other(void **state)
 
     (void)state;
     assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
-    process = first_process_of(server);
-    assert_int_equal(kill(process, SIGSTOP), 0);
-    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_ERR_BUSY);
+    process = stop_with_a_call(server, key);
     for (int i = 0; i < 10; i++)
         assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
     hsm_token_stats(token, &stats);
@@ -468,7 +505,7 @@ a_wrong_signature_is_not_noticed(void **state)
     server_kill(server);
 }
 
-/* Recovery makes one signature, which is good. */
+/* Recovery makes one signature, which is valid. */
 static void
 a_key_that_fails_on_every_connection_is_given_up(void **state)
 {
@@ -552,7 +589,7 @@ a_library_with_one_function_list_has_one_connection(void **state)
 
 struct scheduled {
     struct hsm_key *key;
-    int before; /* set before it signs, as sched_setscheduler() has it */
+    int before; /* set before it signs, as for sched_setscheduler() */
     int after;
 };
 
@@ -668,8 +705,8 @@ logins_in(const char *log)
     return count;
 }
 
-/* The fault module counts at the other end, where its runtime of a sanitizer can be loaded. The
- * last test: the refusal is not forgotten. */
+/* The fault module counts on the server's side, if its sanitizer runtime can be loaded there. This
+ * is the last test, because the refusal is latched. */
 static void
 a_pin_that_is_refused_is_tried_by_one_connection_alone(void **state)
 {
@@ -720,14 +757,14 @@ start(void **state)
     char address[300];
 
     (void)state;
-    signal(SIGPIPE, SIG_IGN); /* as every program of ours does */
+    signal(SIGPIPE, SIG_IGN); /* as in every program of this project */
     hsm_log_open(&(struct hsm_log_config){"test", HSM_LOG_TEXT, HSM_LOG_ERROR});
     softhsm_start();
     snprintf(socket_path, sizeof(socket_path), "%s/socket", softhsm_dir());
     snprintf(address, sizeof(address), "unix:path=%s", socket_path);
     setenv("P11_KIT_SERVER_ADDRESS", address, 1);
     token = softhsm_token("remote");
-    hsm_key_free(key_of(token)); /* what a new key signs is not counted by the fault module */
+    hsm_key_free(key_of(token)); /* the fault module does not count a new key's signatures */
     hsm_token_close(token);
     hsm_token_close(softhsm_token("changed"));
     return 0;

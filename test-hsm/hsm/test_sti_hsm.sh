@@ -1,5 +1,5 @@
 #!/bin/sh
-# test_sti_hsm.sh PROGRAM FAULT_MODULE - sti-hsm as people run it, on a throw-away SoftHSM.
+# test_sti_hsm.sh PROGRAM FAULT_MODULE - sti-hsm on the command line, on a throw-away SoftHSM.
 set -u
 
 program=$1
@@ -33,7 +33,8 @@ fail() {
     sed 's/^/    /' "$dir/out" "$dir/err"
 }
 
-# run WANTED-STATUS ARGUMENT...: keeps what came out in $dir/out and $dir/err, and all of it in $dir/all.
+# run WANTED-STATUS ARGUMENT...: keeps its output in $dir/out and $dir/err, and all output in
+# $dir/all.
 run() {
     wanted=$1
     shift
@@ -139,7 +140,7 @@ run 0 sign --key "$key" --in "$dir/message" --out raw
 [ "$(wc -c <"$dir/out")" -eq 64 ] || fail "raw has 64 octets"
 run 0 sign --key "$key" --in "$dir/message" --out hex
 grep -Eq '^[0-9a-f]{128}$' "$dir/out" || fail "hex has 128 digits"
-# what a certificate, a CRL, a CMS message or a token is made of is not for this command
+# certificates, CRLs, CMS messages and tokens are not signed by this command
 openssl req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -subj /CN=x -outform DER \
     -out "$dir/certificate.der" 2>/dev/null
 openssl asn1parse -inform DER -in "$dir/certificate.der" -strparse 4 -noout -out "$dir/tbs.der"
@@ -187,7 +188,7 @@ run 1 doctor --token "$token?pin-source=file:$dir/wrong-pin"
 said "login: refused or not possible"
 said "the PIN is wrong, locked or expired: do not try it again"
 
-# faulty SCRIPT-LINE WANTED-STATUS ARGUMENT...: run, with the fault module in front of the token's.
+# faulty SCRIPT-LINE WANTED-STATUS ARGUMENT...: run with the fault module in front of the token's.
 faulty() {
     echo "$1" >"$dir/script"
     shift
@@ -195,7 +196,7 @@ faulty() {
     run "$@" --module "$fault_module"
     unset STI_FAULT_MODULE STI_FAULT_SCRIPT
 }
-if [ -z "${STI_TEST_MODULE-}" ]; then # else it is told of another one
+if [ -z "${STI_TEST_MODULE-}" ]; then # otherwise doctor reports on another module
     while IFS='|' read -r line wanted words; do
         faulty "$line" "$wanted" doctor --token "$here"
         said "$words"
@@ -210,7 +211,7 @@ END
     said '^SESSIONS  *SIGN/S .* OURS/RAW  FAILED$'
     said '^ *2  *[1-9][0-9]*  .*  0$'
     said '^ *[12]  #\{40\}$' # the best one's bar
-    said '^workers = [34]$'   # a call there may be stuck
+    said '^workers = [34]$'   # a call there may become stuck
 fi
 
 # ---- PINs
@@ -230,7 +231,7 @@ run 1 key show --key "$token;object=absent?pin-source=file:$dir/pin" --log-forma
 grep -q '^{"time":".*","level":"error","program":"sti-hsm","message":".*"}$' "$dir/err" ||
     fail "not a line of JSON"
 
-# ---- what other tools see, and destruction
+# ---- the view of other tools, and destruction
 if command -v pkcs11-tool >/dev/null; then
     pkcs11-tool --module "$module" --token-label shelf --login --pin "$pin" -O --type privkey \
         >"$dir/out" 2>"$dir/err" || fail "pkcs11-tool"
@@ -253,7 +254,7 @@ run 1 key destroy --key "$token;object=second?pin-source=file:$dir/pin" --yes
 run 0 key list --token "$here"
 grep -q '^second' "$dir/out" && fail "destroyed and still listed"
 
-# ---- nothing of what was kept secret came out
+# ---- no secret was printed
 for secret in "$pin" "$so_pin"; do
     grep -q "$secret" "$dir/all" && fail "a PIN came out"
 done

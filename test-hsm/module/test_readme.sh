@@ -1,5 +1,5 @@
 #!/bin/sh
-# test_readme.sh - run the commands of README.md in order, as they stand.
+# test_readme.sh - run the commands of README.md in order, unchanged.
 #
 #   test_readme.sh SOURCE_DIR BIN_DIR FAULT_MODULE
 set -eu
@@ -34,7 +34,7 @@ blocks=$(grep -c '^```sh$' "$document")
     exit 1
 }
 cd "$directory"
-# `! command` does not end a script under -e where the command succeeds: make it.
+# `! command` does not end a script under -e if the command succeeds, so it is rewritten.
 sed 's/^! \(.*\)/if \1/' commands | awk '
     /^if / { open = 1 }
     { print }
@@ -51,7 +51,7 @@ fail() {
     exit 1
 }
 
-# Without a module behind there is nothing to offer, and that is said.
+# Without a module behind, C_GetFunctionList fails and reports it.
 unset STI_FAULT_CONTROL
 for behind in '' /absent.so /etc/passwd; do
     if [ -n "$behind" ]; then export STI_FAULT_MODULE=$behind; else unset STI_FAULT_MODULE; fi
@@ -67,7 +67,7 @@ if STI_FAULT_SCRIPT=script pkcs11-tool --module "$FAULT_MODULE" --list-slots >sa
 fi
 grep -q 'error: line 2: no-such-command: no such command' said || fail "not said what is wrong"
 
-# The program for commands, used wrongly.
+# Wrong usage of the command-line program.
 status=0
 sti-fault --help | grep -q usage || fail "no help"
 sti-fault "$directory/control" status 2>said || status=$?

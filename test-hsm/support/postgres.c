@@ -224,7 +224,7 @@ postgres_or_file(const char *path)
     if (kind == NULL || strcmp(kind, "postgresql") != 0)
         return path;
     if (!postgres_start()) {
-        printf("PostgreSQL is not installed: skipped\n");
+        printf("skipped: PostgreSQL is not installed\n");
         exit(77); /* CTest's SKIP_RETURN_CODE */
     }
     for (path = strlen(path) > 40 ? path + strlen(path) - 40 : path; *path != '\0'; path++)

@@ -1,7 +1,7 @@
-# common.sh - what with-nss, with-tpm2 and with-p11-kit share; sourced.
+# common.sh - shared by with-nss, with-tpm2 and with-p11-kit; sourced.
 # shellcheck shell=bash
 
-# Daemons close every descriptor that they might have: minutes, where that is a billion.
+# Daemons close every descriptor up to the limit, which takes minutes if it is a billion.
 ulimit -S -n 1024
 umask 077
 
@@ -23,7 +23,8 @@ first_of() { # FILE ...
     [ -e "$1" ] && printf '%s\n' "$1"
 }
 
-# From here on everything has an end: what start() starts, the last first, and the directory.
+# From here on, exit ends everything that start() started, the last first, and removes the
+# directory.
 begin() { # DIRECTORY SKIPS
     dir=$1
     pids=()
@@ -66,8 +67,8 @@ await() { # WHAT CONDITION ...
     exit 1
 }
 
-# Not exec: what was started has to be ended. In the background, because bash looks at a signal
-# only between commands.
+# Not exec, because the started programs have to be ended. In the background, because bash handles a
+# signal only between commands.
 run() { # COMMAND ...
     local status=0
     "$@" &
