@@ -280,7 +280,7 @@ token_answers(const char *faults)
     assert_int_equal(setenv("STI_SHIM", faults, 1), 0);
 }
 
-/* After a fault the keys of a token are found again one after another. */
+/* After a fault the keys of a token are found and tried again one after another. */
 static void
 await_signature(struct hsm_key *key)
 {
@@ -293,6 +293,15 @@ await_signature(struct hsm_key *key)
             usleep(50000);
     }
     assert_int_equal(st, HSM_OK);
+}
+
+/* For the keys with which the peers are served, too. */
+static void
+token_recovers(void)
+{
+    token_answers("");
+    await_signature(ca.pa.signer_key);
+    await_signature(ca.pa.tls_key);
 }
 
 /* Read the order with the clock `later` seconds ahead. */
@@ -322,7 +331,7 @@ assert_waits_for_token(const char *faults, const char *spc)
     ca_fixture_restart(&ca);
     acme_server_expire(ca.server);
     assert_status_later(order.url, "processing", 20);
-    token_answers("");
+    token_recovers();
     assert_status_later(order.url, "valid", 30);
     free(peer_download(&ca, &account, order.url, &len));
     ca_fixture_set_time(0);
@@ -370,7 +379,7 @@ an_order_waits_for_a_key_that_is_not_what_it_was(void **state)
     peer_finalize(&ca, &account, &order, key, "1234", false, &got);
     assert_string_equal(got_text(&got, "status"), "processing");
     assert_status_later(order.url, "processing", 10);
-    token_answers("");
+    token_recovers();
     for (time_t i = 0; i < 100 && now == issued; i++) {
         usleep(50000);
         ca_fixture_set_time(time(NULL) + 20 + 10 * i);
@@ -380,8 +389,6 @@ an_order_waits_for_a_key_that_is_not_what_it_was(void **state)
     assert_int_equal(now, issued + 1);
     peer_assert_status(&ca, &account, order.url, "valid");
     ca_fixture_set_time(0);
-    await_signature(ca.pa.signer_key);
-    await_signature(ca.pa.tls_key);
     EVP_PKEY_free(key);
 }
 
@@ -397,7 +404,7 @@ an_order_that_waits_too_long_is_void(void **state)
     token_answers("C_Sign=0x30");
     peer_finalize(&ca, &account, &order, key, "1234", false, &got);
     assert_string_equal(got_text(&got, "status"), "processing");
-    token_answers("");
+    token_recovers();
     assert_status_later(order.url, "invalid", 7 * 86400 + 1);
     ca_fixture_set_time(0);
     EVP_PKEY_free(key);
