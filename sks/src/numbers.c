@@ -23,7 +23,7 @@ refuse(struct hsm_reason *why, const char *word, size_t len, const char *what)
 
 /* False: there is no room. */
 static bool
-add(struct set *set, const char *first, size_t len, uint64_t count)
+add_entry(struct set *set, const char *first, size_t len, uint64_t count)
 {
     struct certs_tn_entry *entry = &set->entries[set->count];
 
@@ -35,6 +35,28 @@ add(struct set *set, const char *first, size_t len, uint64_t count)
     entry->text[len] = '\0';
     set->count++;
     return true;
+}
+
+static uint64_t
+value(const char *digits, size_t len)
+{
+    uint64_t number = 0;
+
+    for (size_t i = 0; i < len; i++)
+        number = number * 10 + (uint64_t)(digits[i] - '0');
+    return number;
+}
+
+/* A range of a TNAuthList ends before the last number of its length (RFC 8226 section 9), which is
+ * therefore an entry of its own. */
+static bool
+add(struct set *set, const char *first, size_t len, uint64_t count)
+{
+    static const char nines[] = "999999999999999"; /* CERTS_TN_MAX */
+
+    if (count == 1 || value(first, len) + count - 1 < value(nines, len))
+        return add_entry(set, first, len, count);
+    return add_entry(set, first, len, count - 1) && add_entry(set, nines, len, 1);
 }
 
 /* Add the prefix itself, then the prefix with 0 to 9 after it, with 00 to 99 and so on. */
@@ -49,16 +71,6 @@ add_prefix(struct set *set, const char *prefix, size_t len)
     for (size_t digits = len; has_room && digits <= CERTS_TN_MAX; digits++, count *= 10)
         has_room = digits == 0 || add(set, first, digits, count);
     return has_room;
-}
-
-static uint64_t
-value(const char *digits, size_t len)
-{
-    uint64_t number = 0;
-
-    for (size_t i = 0; i < len; i++)
-        number = number * 10 + (uint64_t)(digits[i] - '0');
-    return number;
 }
 
 static enum hsm_status

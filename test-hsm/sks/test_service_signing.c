@@ -1753,18 +1753,35 @@ static void
 numbers_are_single_ranges_or_prefixes(void **state)
 {
     static const char text[] =
-        "[customer a]\nspc = 1234\nattest = A\nnumbers = 911 12155551200-12155551299 1303*\n"
+        "[customer a]\nspc = 1234\nattest = A\nnumbers = 911 12155551200-12155551299 1303* 999* "
+        "98-99 9999999999999*\n"
         "[caller p]\nuid = 1\ncustomers = a\n";
     static const struct {
         const char *number;
         bool is_in;
     } cases[] = {
-        {"911", true},          {"9110", false},
-        {"12155551200", true},  {"12155551299", true},
-        {"12155551300", false}, {"1215555120", false},
-        {"1303", true},         {"13035550100", true},
-        {"130", false},         {"130355501000000", true},
-        {"1304", false},        {"*67", false},
+        {"911", true},
+        {"9110", false},
+        {"12155551200", true},
+        {"12155551299", true},
+        {"12155551300", false},
+        {"1215555120", false},
+        {"1303", true},
+        {"13035550100", true},
+        {"130", false},
+        {"130355501000000", true},
+        {"1304", false},
+        {"*67", false},
+        {"999", true},
+        {"9999", true},
+        {"9990", true},
+        {"999999999999999", true},
+        {"999000000000000", true},
+        {"998999999999999", false},
+        {"98", true},
+        {"99", true},
+        {"97", false},
+        {"9", false},
     };
     struct sks_callers *callers = NULL;
     const struct sks_caller *caller;
