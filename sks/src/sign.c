@@ -269,6 +269,12 @@ check(const struct sks_signer *signer, const struct sks_claims *claims, time_t n
 }
 
 enum hsm_status
+sks_signer_token_fault(enum hsm_status st)
+{
+    return st == HSM_ERR_UNTRUSTED || st == HSM_ERR_UNSUPPORTED ? HSM_ERR_CRYPTO : st;
+}
+
+enum hsm_status
 sks_signer_sign(struct sks_signer *signer, const struct sks_claims *claims, time_t now,
                 char **identity, struct hsm_reason *why)
 {
@@ -280,7 +286,8 @@ sks_signer_sign(struct sks_signer *signer, const struct sks_claims *claims, time
     frame = &signer->frames[claims->ppt];
     st = sks_passport_sign(frame->begin, claims, signer->key, frame->after, identity);
     if (st != HSM_OK)
-        return hsm_refuse(why, st, "key %s: %s", hsm_key_label(signer->key), hsm_status_text(st));
+        return hsm_refuse(why, sks_signer_token_fault(st), "key %s: %s", hsm_key_label(signer->key),
+                          hsm_status_text(st));
     return HSM_OK;
 }
 

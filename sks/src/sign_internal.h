@@ -10,6 +10,12 @@
 
 #include <hsm/metrics.h>
 
+/**
+ * The status of a signature that the token did not give. UNTRUSTED and UNSUPPORTED of a key
+ * (hsm/key.h) are HSM_ERR_CRYPTO: from a signer they are refusals of the call by its certificate.
+ */
+enum hsm_status sks_signer_token_fault(enum hsm_status st);
+
 /** True if the certificate covers that time. */
 bool sks_signer_covers(const struct sks_signer *signer, int64_t when);
 

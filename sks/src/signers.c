@@ -272,6 +272,7 @@ struct group_call {
     const struct sks_claims *claims;
     time_t now;
     const struct sks_signer *asked; /* the last one tried; NULL: none yet */
+    enum hsm_status prepared; /* what preparing the call for it returned */
     const struct sks_signer *forbids; /* its certificate does not allow the claims; or NULL */
     struct hsm_reason forbidden; /* why */
     char *text; /* to be signed by `asked`; owned */
@@ -300,7 +301,26 @@ prepare(void *context, void *member, uint8_t *digest)
         return HSM_ERR_NOT_FOUND; /* likewise */
     }
     call->asked = loaded->signer;
+    call->prepared = st;
     return st == HSM_OK ? st : hsm_refuse(call->why, st, "%s", why.text);
+}
+
+/* Report why no member of the group signed. If a token was asked, the fault is its own, even if the
+ * certificates of the other tokens do not allow the call. */
+static enum hsm_status
+refuse_call(struct group_call *call, enum hsm_status st, const struct sks_signer **signer)
+{
+    free(call->text);
+    if (call->asked != NULL) {
+        *signer = call->asked;
+        return call->prepared != HSM_OK ? st
+                                        : hsm_refuse(call->why, sks_signer_token_fault(st),
+                                                     "no token signs: %s", hsm_status_text(st));
+    }
+    if (call->forbids == NULL)
+        return hsm_refuse(call->why, HSM_ERR_UNTRUSTED, "iat: no active certificate covers it");
+    *signer = call->forbids;
+    return hsm_refuse(call->why, HSM_ERR_UNSUPPORTED, "%s", call->forbidden.text);
 }
 
 static enum hsm_status
@@ -312,20 +332,9 @@ sign_in_group(struct sks_signers *signers, const struct sks_claims *claims, time
     HSM_USE_FOR(HSM_USE_PASSPORT);
     enum hsm_status st = hsm_group_sign(signers->group, prepare, &call, 0, sig, NULL);
 
-    if (st == HSM_ERR_NOT_FOUND && call.forbids != NULL) {
-        *signer = call.forbids;
-        free(call.text);
-        return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "%s", call.forbidden.text);
-    }
-    if (call.asked == NULL)
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "iat: no active certificate covers it");
+    if (st != HSM_OK)
+        return refuse_call(&call, st, signer);
     *signer = call.asked;
-    if (st != HSM_OK) {
-        free(call.text);
-        return why != NULL && why->text[0] != '\0'
-                   ? st
-                   : hsm_refuse(why, st, "no token signs: %s", hsm_status_text(st));
-    }
     sks_signer_complete(call.asked, claims, call.text, call.len, sig);
     *identity = call.text;
     return HSM_OK;

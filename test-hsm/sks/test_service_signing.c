@@ -22,6 +22,7 @@
 
 #include "caller.h"
 #include "ecosystem.h"
+#include "fault_client.h"
 #include "one_token.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -139,6 +140,7 @@ make_world(void **state)
     char path[192];
 
     (void)state;
+    fault_open();
     eco_start(eco);
     world.key_2 = eco_key(eco, "sp-2");
     world.chain_2 = eco_sp_chain(eco, SPC_2, hsm_key_public(world.key_2), 0, 0);
@@ -223,6 +225,7 @@ static int
 finish(void **state)
 {
     (void)state;
+    fault("swap off\nreset");
     if (sks.service == NULL)
         return 0;
     unix_server_stop(&sks.local);
@@ -1062,6 +1065,35 @@ a_customer_has_nothing_signed_beyond_its_section(void **state)
     assert_int_equal(called.status, 200);
 }
 
+/* The caller may try elsewhere. */
+static void
+a_fault_of_the_token_is_no_refusal_to_the_caller(void **state)
+{
+    static const char *const faults[] = {
+        "on C_SignInit rv CKR_MECHANISM_INVALID", /* HSM_ERR_UNSUPPORTED */
+        "swap sp sp-2\nreboot", /* HSM_ERR_UNTRUSTED */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(faults); i++) {
+        char line[160];
+
+        begin_with(two_customers, (long)getuid());
+        post(SHAKEN);
+        free(signed_identity("identity"));
+        fault("%s", faults[i]);
+        post(SHAKEN);
+        assert_atis_error(503, "POL5030", "the token does not sign");
+        snprintf(line, sizeof(line),
+                 "sti_sks_signatures_total{spc=\"" ECO_SPC
+                 "\",key=\"sp\",token=\"all\",outcome=\"failed\"} %zu\n",
+                 i + 1);
+        call(&sks.local.caller, "GET", "/metrics", NULL, NULL, &called);
+        assert_non_null(strstr(called.body, line));
+        finish(NULL);
+    }
+}
+
 /* A new customer has no certificate yet; the providers that have one are not affected. */
 static void
 a_provider_without_a_credential_stops_no_other(void **state)
@@ -1858,6 +1890,7 @@ main(void)
         TEST(a_number_is_signed_as_its_dial_plan_has_it),
         TEST(a_uri_is_signed_in_canonical_form),
         TEST(a_customer_has_nothing_signed_beyond_its_section),
+        TEST(a_fault_of_the_token_is_no_refusal_to_the_caller),
         TEST(a_provider_without_a_credential_stops_no_other),
         TEST(a_provider_whose_token_refuses_its_pin_is_named_and_keeps_no_other_from_signing),
         TEST(what_was_given_up_signs_no_more_while_its_successor_cannot),

@@ -709,6 +709,47 @@ a_call_that_the_claims_forbid_is_refused_and_not_tried_elsewhere(void **state)
     assert_null(identity);
 }
 
+/* What a token answers that cannot sign with its key may be of the kinds with which a certificate
+ * refuses a call: CKR_MECHANISM_INVALID is HSM_ERR_UNSUPPORTED. */
+static void
+a_fault_of_the_token_is_no_refusal_by_a_certificate(void **state)
+{
+    struct sp *sp = *state;
+    const struct sks_signer *signer = NULL;
+    struct hsm_reason why = {""};
+    char *identity = NULL;
+
+    load(sp, 2, NULL);
+    fault("on C_SignInit rv CKR_MECHANISM_INVALID");
+    assert_int_equal(sign(sp, &identity, &signer, &why), HSM_ERR_CRYPTO);
+    assert_non_null(strstr(why.text, "no token signs: not supported"));
+    fault("reset");
+    add_constrained(sp->catalogue, sks_tokens_get(sp->tokens, SECOND), SECOND, "constrained");
+    load(sp, 2, NULL);
+    fault("on C_SignInit rv CKR_MECHANISM_INVALID"); /* of the one that may sign the call */
+    assert_int_equal(sign(sp, &identity, &signer, &why), HSM_ERR_CRYPTO);
+    assert_non_null(strstr(sks_signer_x5u(signer), "in-first"));
+    assert_null(identity);
+}
+
+/* The other token's certificate does not allow the call. */
+static void
+a_key_that_is_gone_is_no_refusal_by_a_certificate(void **state)
+{
+    struct sp *sp = *state;
+    const struct sks_signer *signer = NULL;
+    struct hsm_reason why = {""};
+    char *identity = NULL;
+
+    add_credential(sp->catalogue, sks_tokens_get(sp->tokens, FIRST), FIRST, "to-be-gone", 0, 0);
+    add_constrained(sp->catalogue, sks_tokens_get(sp->tokens, SECOND), SECOND, "constrained");
+    load(sp, 2, NULL);
+    destroy(sp->tokens, FIRST, "pkcs11:object=to-be-gone");
+    assert_int_equal(sign(sp, &identity, &signer, &why), HSM_ERR_NOT_FOUND);
+    assert_non_null(strstr(sks_signer_x5u(signer), "to-be-gone"));
+    assert_null(identity);
+}
+
 static void
 tokens_are_told_apart_by_their_uri(void **state)
 {
@@ -824,6 +865,8 @@ main(void)
         WITH_SP(a_credential_whose_key_is_gone_is_left_out_and_named),
         WITH_SP(a_credential_of_a_token_that_is_not_configured_any_more_is_left_out),
         WITH_SP(a_call_that_the_claims_forbid_is_refused_and_not_tried_elsewhere),
+        WITH_SP(a_fault_of_the_token_is_no_refusal_by_a_certificate),
+        WITH_SP(a_key_that_is_gone_is_no_refusal_by_a_certificate),
         WITH_SP(tokens_are_told_apart_by_their_uri),
         WITH_SP(a_token_is_meant_by_any_uri_that_names_it_alone),
     };

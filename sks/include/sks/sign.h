@@ -50,6 +50,8 @@ time_t sks_signer_not_after(const struct sks_signer *signer);
  * @retval HSM_ERR_UNSUPPORTED  the certificate does not let its holder claim this; the reason names
  *                              the claim
  * @retval HSM_ERR_BUSY         the token did not answer
+ * @retval HSM_ERR_CRYPTO       the key is not what it was, or the token does not sign with it
+ * @return else as hsm_key_sign_digest()
  */
 HSM_MUST_CHECK enum hsm_status sks_signer_sign(struct sks_signer *signer,
                                                const struct sks_claims *claims, time_t now,
