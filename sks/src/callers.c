@@ -628,6 +628,18 @@ check_kind(const struct sks_customer *customer, const struct sks_claims *claims,
     return HSM_OK;
 }
 
+/* The number that is shown to the called party instead of the originator's. */
+static enum hsm_status
+check_apn(const struct sks_customer *customer, const struct sks_claims *claims,
+          struct sks_refusal *refusal)
+{
+    const json_t *apn = json_object_get(claims->rcd, "apn");
+
+    if (apn == NULL || has_number(customer, json_string_value(apn)))
+        return HSM_OK;
+    return deny(refusal, "rcd", "apn is not a number of the customer");
+}
+
 static enum hsm_status
 check_namespaces(const struct sks_customer *customer, const struct sks_claims *claims,
                  struct sks_refusal *refusal)
@@ -647,6 +659,8 @@ sks_customer_check(const struct sks_customer *customer, const struct sks_claims 
 {
     enum hsm_status st = check_kind(customer, claims, header_count, refusal);
 
+    if (st == HSM_OK)
+        st = check_apn(customer, claims, refusal);
     if (st == HSM_OK)
         st = check_namespaces(customer, claims, refusal);
     if (st != HSM_OK || claims->ppt != SKS_PPT_SHAKEN)

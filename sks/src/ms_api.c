@@ -147,6 +147,14 @@ sks_ms_identities_begin(struct ms_identities *out, const struct sks_dial_plan *p
     out->uri_count = 0;
 }
 
+enum hsm_status
+sks_ms_canonical_tn(const char *text, const struct sks_dial_plan *plan, char out[SKS_TN_MAX + 1])
+{
+    if (strspn(text, SPAN_OF_A_TN) != strlen(text))
+        return HSM_ERR_NOT_FOUND;
+    return sks_tn_canonical(text, plan, out);
+}
+
 /* NULL: accepted; otherwise what is wrong. */
 static const char *
 take_tn(struct ms_identities *out, json_t *value)
@@ -158,9 +166,7 @@ take_tn(struct ms_identities *out, json_t *value)
         return "a tn is not a string";
     if (out->tn_count + out->uri_count == SKS_DEST_MAX)
         return "too many";
-    if (strspn(text, SPAN_OF_A_TN) != strlen(text))
-        return "a tn is not a telephone number";
-    st = sks_tn_canonical(text, out->plan, out->tn_text[out->tn_count]);
+    st = sks_ms_canonical_tn(text, out->plan, out->tn_text[out->tn_count]);
     if (st != HSM_OK)
         return st == HSM_ERR_NOT_FOUND ? "a tn is not a telephone number" : "a tn is too long";
     out->tn[out->tn_count] = out->tn_text[out->tn_count];

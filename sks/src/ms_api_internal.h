@@ -77,6 +77,10 @@ bool sks_ms_request_has_all(const json_t *request, const char *const *names,
 /** How many of the members are present. */
 size_t sks_ms_request_count(const json_t *request, const char *const *names);
 
+/** sks_tn_canonical() of a bare number: a tel or SIP URI is HSM_ERR_NOT_FOUND. */
+enum hsm_status sks_ms_canonical_tn(const char *text, const struct sks_dial_plan *plan,
+                                    char out[SKS_TN_MAX + 1]);
+
 /** The canonical identities in one member. It points into itself: do not copy it. */
 struct ms_identities {
     const struct sks_dial_plan *plan; /* for numbers without "+"; NULL: none */

@@ -156,12 +156,30 @@ take_mky(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
     return true;
 }
 
+/* The alternate presentation number is made canonical in place (RFC 8224 section 8.3). One that is
+ * not a string is refused with the other claims. */
+static bool
+take_apn(json_t *apn, const struct sks_dial_plan *plan, struct ms_fault *fault)
+{
+    const char *text = json_string_value(apn);
+    char canonical[SKS_TN_MAX + 1];
+    enum hsm_status st = text == NULL ? HSM_OK : sks_ms_canonical_tn(text, plan, canonical);
+
+    if (st != HSM_OK)
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, "rcd",
+                             st == HSM_ERR_NOT_FOUND ? "apn is not a telephone number"
+                                                     : "apn is too long");
+    return text == NULL || json_string_set(apn, canonical) == 0 ||
+           sks_ms_refuse(fault, MS_INTERNAL, "", "");
+}
+
 static bool
 take_rcd(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
 {
     out->claims.rcd = json_object_get(request, "rcd");
     out->claims.rcdi = json_object_get(request, "rcdi");
-    return take_optional_string(json_object_get(request, "crn"), "crn", SKS_CRN_MAX,
+    return take_apn(json_object_get(out->claims.rcd, "apn"), out->orig.plan, fault) &&
+           take_optional_string(json_object_get(request, "crn"), "crn", SKS_CRN_MAX,
                                 &out->claims.crn, fault);
 }
 

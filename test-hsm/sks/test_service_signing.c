@@ -1065,6 +1065,48 @@ a_customer_has_nothing_signed_beyond_its_section(void **state)
     assert_int_equal(called.status, 200);
 }
 
+/* RFC 9795: the number that is shown instead of the originator's. */
+static void
+an_alternate_presentation_number_is_one_of_the_customer(void **state)
+{
+    static const char callers[] = "[customer a]\nspc = " ECO_SPC "\nattest = A\n"
+                                  "numbers = 1215555*\ntypes = shaken rcd\n"
+                                  "[caller p]\nuid = %ld\ncustomers = a\n";
+    static const char *const good[] = {"12155551299", "+1 (215) 555-1299", "215.555.1299"};
+    static const struct {
+        const char *apn;
+        long status;
+        const char *text;
+    } bad[] = {
+        {"\"13035550100\"", 403, "apn is not a number of the customer"},
+        {"\"+1 303 555 0100\"", 403, "apn is not a number of the customer"},
+        {"\"911\"", 403, "apn is not a number of the customer"},
+        {"\"sip:12155551299@sp.example\"", 400, "apn is not a telephone number"},
+        {"\"121555512991215555129912155551299\"", 400, "apn is too long"},
+        {"12155551299", 400, "apn is not a canonical number"},
+    };
+    char members[256];
+
+    (void)state;
+    begin_with(callers, (long)getuid());
+    for (size_t i = 0; i < COUNT(good); i++) {
+        snprintf(members, sizeof(members), SHAKEN ",\"rcd\":{\"nam\":\"Q\",\"apn\":\"%s\"}",
+                 good[i]);
+        post(members);
+        assert_signed("rcd", "apn", "12155551299");
+    }
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        for (int is_rcd = 0; is_rcd < 2; is_rcd++) {
+            snprintf(members, sizeof(members), "%s,\"rcd\":{\"nam\":\"Q\",\"apn\":%s}",
+                     is_rcd ? "\"ppt\":\"rcd\"," FROM "," TO : SHAKEN, bad[i].apn);
+            post(members);
+            assert_int_equal(called.status, bad[i].status);
+            if (strstr(called.body, bad[i].text) == NULL)
+                fail_msg("%s, wanted %s", called.body, bad[i].text);
+        }
+    }
+}
+
 /* The caller may try elsewhere. */
 static void
 a_fault_of_the_token_is_no_refusal_to_the_caller(void **state)
@@ -1890,6 +1932,7 @@ main(void)
         TEST(a_number_is_signed_as_its_dial_plan_has_it),
         TEST(a_uri_is_signed_in_canonical_form),
         TEST(a_customer_has_nothing_signed_beyond_its_section),
+        TEST(an_alternate_presentation_number_is_one_of_the_customer),
         TEST(a_fault_of_the_token_is_no_refusal_to_the_caller),
         TEST(a_provider_without_a_credential_stops_no_other),
         TEST(a_provider_whose_token_refuses_its_pin_is_named_and_keeps_no_other_from_signing),

@@ -81,8 +81,9 @@ bool sks_customer_verifies_div(const struct sks_customer *customer,
 
 /**
  * Check whether these claims may be signed for the customer: kind, attestation, origid, namespaces,
- * rich call data, and the headers of a diverted call.
+ * rich call data, its alternate presentation number (apn), and the headers of a diverted call.
  *
+ * @param claims        passed sks_claims_check()
  * @param header_count  Identity headers that came with a div request
  * @retval HSM_ERR_DENIED  no; `refusal` says why
  */
