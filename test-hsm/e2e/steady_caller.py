@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """steady_caller.py - callers that keep their connections and lose nothing.
 
-   steady_caller.py THREADS UNTIL_FILE_EXISTS URL CA_FILE BEARER_FILE
+   steady_caller.py THREADS UNTIL_FILE_EXISTS URL CA_FILE BEARER_FILE [IDENTITIES]
 
 Each thread has calls signed one after the other over one TLS connection, and opens another only
 when an answer says "Connection: close". An answer that is not 200 with an Identity header, or a
 connection that ends before its answer, is lost. Prints what happened; exit 1 if anything was lost.
+IDENTITIES is a file to which each Identity header is appended, one a line.
 """
 import http.client
 import json
@@ -16,7 +17,8 @@ import threading
 import time
 from urllib.parse import urlparse
 
-threads, stop_file, url, ca_file, bearer_file = sys.argv[1:]
+threads, stop_file, url, ca_file, bearer_file = sys.argv[1:6]
+identities = open(sys.argv[6], "a", encoding="ascii") if len(sys.argv) > 6 else None
 target = urlparse(url)
 with open(bearer_file, encoding="ascii") as file:
     bearer = file.readline().strip()
@@ -28,6 +30,12 @@ lock = threading.Lock()
 def count(what):
     with lock:
         counts[what] += 1
+
+
+def record(identity):
+    with lock:
+        if identities:
+            print(identity, file=identities, flush=True)
 
 
 def connect():
@@ -45,6 +53,7 @@ def sign(connection):
     text = answer.read()
     if answer.status != 200 or not json.loads(text)["signingResponse"]["identity"]:
         raise http.client.HTTPException(f"{answer.status}: {text!r}")
+    record(json.loads(text)["signingResponse"]["identity"])
     return answer.getheader("Connection", "").lower() == "close"
 
 
