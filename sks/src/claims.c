@@ -195,12 +195,24 @@ check_mky(const struct sks_claims *claims, size_t *octets, struct sks_refusal *r
     return HSM_OK;
 }
 
-/* RFC 9795 sections 5 and 6. */
+/* Octets of a claim of rich call data; 0: it is absent. */
+static size_t
+length_of(const json_t *claim)
+{
+    return claim == NULL ? 0 : json_dumpb(claim, NULL, 0, CANONICAL);
+}
+
+/* RFC 9795 sections 5 and 6. The length is checked first, because each digest in rcdi may be one of
+ * the whole rcd. */
 static enum hsm_status
 check_rcd(const struct sks_claims *claims, size_t *octets, struct sks_refusal *refusal)
 {
-    enum hsm_status st = sks_rcd_check(claims->rcd, claims->rcdi, refusal);
+    size_t len = length_of(claims->rcd) + length_of(claims->rcdi);
+    enum hsm_status st;
 
+    if (len > SKS_PASSPORT_PAYLOAD_MAX)
+        return refuse(refusal, "rcd", "too long");
+    st = sks_rcd_check(claims->rcd, claims->rcdi, refusal);
     if (st != HSM_OK)
         return st;
     if (claims->crn != NULL && (claims->crn[0] == '\0' || strlen(claims->crn) > SKS_CRN_MAX))
@@ -208,10 +220,7 @@ check_rcd(const struct sks_claims *claims, size_t *octets, struct sks_refusal *r
                           SKS_CRN_MAX);
     if (claims->crn != NULL)
         *octets += 6 * strlen(claims->crn); /* each octet may be escaped as \u00.. */
-    if (claims->rcd != NULL)
-        *octets += json_dumpb(claims->rcd, NULL, 0, CANONICAL);
-    if (claims->rcdi != NULL)
-        *octets += json_dumpb(claims->rcdi, NULL, 0, CANONICAL);
+    *octets += len;
     return HSM_OK;
 }
 

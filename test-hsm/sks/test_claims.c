@@ -353,6 +353,27 @@ digests_that_say_nothing_are_refused(void **state)
     }
 }
 
+/* Otherwise a request costs as many digests of a long claim as fit into it. */
+static void
+rich_call_data_that_is_too_long_is_refused_before_its_digests(void **state)
+{
+    char nam[SKS_PASSPORT_PAYLOAD_MAX + 1];
+    json_t *rcdi = json_pack("{s:s}", "/nam", NAM_DIGEST);
+    json_t *rcd;
+    struct hsm_reason why = {""};
+
+    (void)state;
+    memset(nam, 'Q', sizeof(nam) - 1);
+    nam[sizeof(nam) - 1] = '\0';
+    rcd = json_pack("{s:s}", "nam", nam);
+    assert_non_null(rcd);
+    assert_int_equal(check(&(struct sks_claims){RCD, .rcd = rcd, .rcdi = rcdi}, &why),
+                     HSM_ERR_MALFORMED);
+    assert_string_equal(why.text, "rcd: too long");
+    json_decref(rcd);
+    json_decref(rcdi);
+}
+
 static void
 names_of_kinds_are_those_of_ppt(void **state)
 {
@@ -378,6 +399,7 @@ main(void)
         cmocka_unit_test(rich_call_data_has_the_members_of_its_rfc),
         cmocka_unit_test(published_digests_are_recomputed),
         cmocka_unit_test(digests_that_say_nothing_are_refused),
+        cmocka_unit_test(rich_call_data_that_is_too_long_is_refused_before_its_digests),
         cmocka_unit_test(names_of_kinds_are_those_of_ppt),
     };
 
