@@ -150,25 +150,44 @@ load_signers(struct sks_signing *signing, struct provider *provider, const char 
     return st;
 }
 
-/* Find out whether a loaded credential has been given up: once it is past the state retiring, it
- * must not sign. */
-static enum hsm_status
-find_given_up(struct sks_signing *signing, const struct sks_signers *signers, bool *found)
+/* A retiring credential may sign until the one that replaced it in its token can. One that was not
+ * replaced there was ended by the operator, or because every STI-VS refuses it. */
+static bool
+is_given_up(const struct sks_credential *credential, const struct sks_credential *active,
+            size_t count)
 {
-    enum hsm_status failure = HSM_OK;
+    for (size_t i = 0; credential->state == SKS_RETIRING && i < count; i++)
+        if (strcmp(active[i].spc, credential->spc) == 0 &&
+            strcmp(active[i].token_uri, credential->token_uri) == 0)
+            return false;
+    return credential->state >= SKS_RETIRING;
+}
+
+/* Find out whether a loaded credential has been given up: then it must not sign. */
+static enum hsm_status
+find_given_up(struct sks_signing *signing, const struct provider *provider, bool *found)
+{
+    struct sks_credential *active = NULL;
+    size_t count = 0;
+    enum hsm_status failure = sks_catalogue_list_in(signing->config.catalogue, provider->spc,
+                                                    SKS_ACTIVE, SKS_ACTIVE, &active, &count);
 
     *found = false;
-    for (size_t i = 0; !*found && i < sks_signers_count(signers); i++) {
+    if (failure != HSM_OK)
+        return failure;
+    for (size_t i = 0; !*found && i < sks_signers_count(provider->signers); i++) {
         struct sks_credential credential = {.id = 0};
         int64_t id;
         enum hsm_status st;
 
-        (void)sks_signers_get(signers, i, &id);
+        (void)sks_signers_get(provider->signers, i, &id);
         st = sks_catalogue_find(signing->config.catalogue, id, &credential);
-        *found = st == HSM_ERR_NOT_FOUND || (st == HSM_OK && credential.state > SKS_RETIRING);
+        *found =
+            st == HSM_ERR_NOT_FOUND || (st == HSM_OK && is_given_up(&credential, active, count));
         failure = st == HSM_OK || *found ? failure : st;
         sks_credential_clear(&credential);
     }
+    sks_credentials_free(active, count);
     return failure;
 }
 
@@ -181,7 +200,7 @@ drop_given_up(struct sks_signing *signing, struct provider *provider)
 
     if (provider->signers == NULL)
         return;
-    if (find_given_up(signing, provider->signers, &found) != HSM_OK)
+    if (find_given_up(signing, provider, &found) != HSM_OK)
         atomic_store(&provider->may_come, true);
     if (!found)
         return;

@@ -33,6 +33,7 @@
 #define SPC_2        "709J"
 #define SPC_3        "321Y"
 #define SPC_4        "654Z"
+#define SPC_5        "987W"
 #define ALL          "pkcs11:token=all"
 #define THIRD        "pkcs11:token=third"
 #define ORIGID       "de305d54-75b4-431b-adb2-eb6b9e546014"
@@ -1286,6 +1287,34 @@ what_was_given_up_signs_no_more_while_its_successor_cannot(void **state)
     hsm_key_free(key);
 }
 
+/* The other active credential is in a token that this process does not have. */
+static void
+what_the_operator_retires_signs_no_more_even_if_no_other_credential_can(void **state)
+{
+    static const char callers[] = "[customer fifth]\nspc = " SPC_5 "\nattest = A\nnumbers = any\n"
+                                  "[caller pbx]\nuid = %ld\ncustomers = fifth\n";
+    struct hsm_key *key = eco_key(&world.eco, "sp-5");
+    struct certs_chain *chain = eco_sp_chain(&world.eco, SPC_5, hsm_key_public(key), 0, 0);
+    struct sks_credential *active;
+
+    (void)state;
+    activate(ALL, "pkcs11:object=sp-5", chain, SPC_5, "https://cr.sp.example/certs/five-1.pem");
+    active = credential_of(SPC_5, SKS_ACTIVE);
+    begin_with(callers, (long)getuid());
+    activate(THIRD, "pkcs11:object=away", chain, SPC_5, "https://cr.sp.example/certs/five-2.pem");
+    sks_service_refresh(sks.service);
+    post(SHAKEN);
+    free(signed_identity("identity"));
+    active->state = SKS_RETIRING;
+    eco_must(sks_catalogue_put(world.catalogue, active), "retiring");
+    sks_service_refresh(sks.service);
+    post(SHAKEN);
+    assert_atis_error(503, "POL5030", "its token is not in the configuration");
+    sks_credentials_free(active, 1);
+    certs_chain_free(chain);
+    hsm_key_free(key);
+}
+
 /* A worker that tries a new configuration while another one signs. */
 static enum hsm_status
 try_candidate(const char *token_uri, struct sks_serving *serving, bool is_candidate)
@@ -1937,6 +1966,7 @@ main(void)
         TEST(a_provider_without_a_credential_stops_no_other),
         TEST(a_provider_whose_token_refuses_its_pin_is_named_and_keeps_no_other_from_signing),
         TEST(what_was_given_up_signs_no_more_while_its_successor_cannot),
+        TEST(what_the_operator_retires_signs_no_more_even_if_no_other_credential_can),
         TEST(a_candidate_that_would_not_sign_what_is_signed_now_does_not_start),
         TEST(a_signer_is_ready_without_a_list_and_a_crl),
         TEST(a_credential_that_is_left_out_is_told),
