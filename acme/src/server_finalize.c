@@ -74,6 +74,8 @@ acme_csr_check(const struct certs_csr *csr, const uint8_t *tnauthlist, size_t tn
     if (certs_csr_is_ca(csr) != ca)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED,
                           "CSR: BasicConstraints cA is not the ca of the SPC token");
+    if (certs_csr_constraints(csr) != NULL)
+        return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "CSR: claim constraints are not issued here");
     return HSM_OK;
 }
 

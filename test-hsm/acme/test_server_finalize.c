@@ -20,6 +20,7 @@
 #include <acme/jwk.h>
 #include <certs/cert.h>
 #include <certs/chain.h>
+#include <certs/csr.h>
 #include <hsm/defer.h>
 
 #include "ca_group.h"
@@ -359,6 +360,48 @@ a_csr_that_does_not_fit_is_refused_and_the_order_stays_ready(void **state)
     peer_stop(&other);
 }
 
+/* A certificate without them would allow more than the applicant wants. */
+static void
+a_csr_with_claim_constraints_is_refused(void **state)
+{
+    const struct peer *peer = *state;
+    const struct certs_claim_constraints content = {.must_include =
+                                                        (const char *[]){"attest", NULL}};
+    const enum certs_constraints_form forms[] = {CERTS_CONSTRAINTS_JWT, CERTS_CONSTRAINTS_ENHANCED};
+    struct hsm_key *key = NULL;
+    struct certs_tnauthlist *list = NULL;
+    struct peer_order order;
+
+    assert_int_equal(hsm_key_generate(ca.pa.token, "constrained", &key), HSM_OK);
+    assert_int_equal(certs_tnauthlist_from_spc("1234", &list), HSM_OK);
+    peer_order_ready(&ca, peer, "1234", &order);
+    for (size_t i = 0; i < COUNT(forms); i++) {
+        struct certs_csr_request request = {.tnauthlist = list};
+        struct certs_constraints *constraints = NULL;
+        CLEAR_AFTER(got_clear) struct got got = {.status = 0};
+        char *text, *payload = NULL;
+        uint8_t *der = NULL;
+        size_t len;
+
+        assert_int_equal(certs_constraints_new(forms[i], &content, &constraints, NULL), HSM_OK);
+        request.constraints = constraints;
+        assert_int_equal(certs_csr_new(&request, key, &der, &len), HSM_OK);
+        text = acme_base64url_encode(der, len);
+        if (asprintf(&payload, "{\"csr\":\"%s\"}", text) < 0)
+            abort();
+        peer_send(&ca, peer, order.finalize, payload, &got);
+        ca_assert_refused(&got, 400, "badCSR", "claim constraints");
+        assert_non_null(strstr(got_text(&got, "detail"), "claim constraints"));
+        free(payload);
+        free(text);
+        free(der);
+        certs_constraints_free(constraints);
+    }
+    peer_assert_status(&ca, peer, order.url, "ready");
+    certs_tnauthlist_free(list);
+    hsm_key_free(key);
+}
+
 static void
 a_token_for_a_ca_certificate_gives_none_here(void **state)
 {
@@ -606,6 +649,7 @@ main(void)
         cmocka_unit_test(a_certificate_says_what_the_ca_knows_and_not_what_the_csr_claims),
         cmocka_unit_test(a_participant_without_a_name_is_certified_as_the_holder_of_its_code),
         cmocka_unit_test(a_csr_that_does_not_fit_is_refused_and_the_order_stays_ready),
+        cmocka_unit_test(a_csr_with_claim_constraints_is_refused),
         cmocka_unit_test(a_token_for_a_ca_certificate_gives_none_here),
         cmocka_unit_test(the_account_key_is_certified_only_by_the_operators_leave),
         cmocka_unit_test(an_order_is_finalized_once),
