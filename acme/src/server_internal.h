@@ -57,6 +57,8 @@
 #define ACME_REVOKED     "revoked"
 #define ACME_EXPIRED     "expired"
 
+#define ACME_WEB_MANUAL "manual" /* the account of orders from the web page; it has no key */
+
 struct acme_server {
     struct acme_server_config config; /* its pointers are borrowed */
     struct certs_chain

@@ -83,7 +83,7 @@ acme_issue_record(struct acme_server *server, const struct acme_intent *intent, 
 /* An intent as stored; borrowed from the row. */
 struct issuance {
     struct acme_rows *rows;
-    const char *order_id, *spc, *organization, *country, *under, *account;
+    const char *order_id, *spc, *organization, *country, *under, *account, *thumbprint;
     const uint8_t *point, *serial; /* serial NULL: not yet assigned */
     size_t point_len, serial_len;
     time_t not_before, not_after, expires;
@@ -99,7 +99,7 @@ load_issuance(struct acme_server *server, const char *order_id, struct issuance 
         server->config.store, &rows,
         "SELECT order_id, issuance.spc, organization, country, under, point, serial,"
         " issuance.not_before, issuance.not_after, attempted, acme_order.expires,"
-        " acme_order.account, recorded FROM issuance"
+        " acme_order.account, recorded, thumbprint FROM issuance"
         " JOIN acme_order ON acme_order.id = order_id WHERE order_id = ? AND der IS NULL AND"
         " voided = 0",
         "s", order_id);
@@ -121,6 +121,7 @@ load_issuance(struct acme_server *server, const char *order_id, struct issuance 
     out->expires = (time_t)acme_rows_int(rows, 10);
     out->account = acme_rows_text(rows, 11);
     out->recorded = (time_t)acme_rows_int(rows, 12);
+    out->thumbprint = acme_rows_text(rows, 13);
     out->rows = rows;
     rows = NULL;
     return HSM_OK;
@@ -327,9 +328,42 @@ is_final(enum hsm_status st, const struct hsm_reason *why)
     return (st == HSM_ERR_USAGE || st == HSM_ERR_UNTRUSTED) && why->text[0] != '\0';
 }
 
+/* RFC 8555 section 7.3.6: what a deactivated account has asked for is cancelled. */
+static enum hsm_status
+check_account(struct acme_server *server, const struct issuance *issuance, const char **objection)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st;
+
+    if (strcmp(issuance->account, ACME_WEB_MANUAL) == 0)
+        return HSM_OK;
+    st = acme_store_query(server->config.store, &rows,
+                          "SELECT 1 FROM account WHERE id = ? AND status = '" ACME_VALID "'", "s",
+                          issuance->account);
+    if (st == HSM_OK && !acme_rows_next(rows))
+        *objection = "its account was deactivated or revoked";
+    return st;
+}
+
+/* What would refuse the order now may have happened while it waited for the token. */
+static enum hsm_status
+check_again(struct acme_server *server, const struct issuance *issuance, const char **objection)
+{
+    enum hsm_status st = check_account(server, issuance, objection);
+
+    if (st != HSM_OK || *objection != NULL)
+        return st;
+    st = acme_csr_key_check(server, issuance->account, true, issuance->thumbprint);
+    if (st != HSM_ERR_EXISTS)
+        return st;
+    *objection = "its key was revoked as compromised, or is another account's";
+    return HSM_OK;
+}
+
 static enum hsm_status
 carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
 {
+    const char *objection = NULL;
     DEFER(free) char *der = NULL;
     uint8_t *octets = NULL;
     size_t len = 0;
@@ -340,7 +374,11 @@ carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
         return void_issuance(server, issuance, "the issuer or the profile has changed");
     if (issuance->expires <= now)
         return void_issuance(server, issuance, "the order has expired");
-    if (issuance->serial == NULL)
+    if (issuance->recorded != now)
+        st = check_again(server, issuance, &objection);
+    if (objection != NULL)
+        return void_issuance(server, issuance, objection);
+    if (st == HSM_OK && issuance->serial == NULL)
         st = assign_serial(server, issuance);
     if (st != HSM_OK)
         return st;

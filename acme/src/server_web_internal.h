@@ -19,7 +19,6 @@
 #include "password_internal.h"
 #include "server_internal.h"
 
-#define ACME_WEB_MANUAL       "manual" /* the account of orders made here; it has no key */
 #define ACME_WEB_FORM_LEN     ACME_THUMBPRINT_LEN /* base64url of 32 octets */
 #define ACME_WEB_LOGINS       60 /* passwords tried per hour from one address */
 #define ACME_WEB_ADMITTED_MAX 4 /* operators whose password was right minutes ago */

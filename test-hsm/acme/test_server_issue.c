@@ -218,6 +218,47 @@ part_from_it(void)
 }
 
 /* Another process may end the order between the assignment of the serial and its reading back. */
+/* RFC 8555 section 7.3.6. */
+static void
+an_order_that_waits_ends_with_its_account(void **state)
+{
+    struct peer leaving;
+    struct peer_order order;
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
+    static const char voided[] = "SELECT count(*) FROM issuance WHERE voided = 1";
+    int64_t before = ca_fixture_count(&ca, voided);
+
+    (void)state;
+    peer_join(&ca, &leaving);
+    peer_enrol(&ca, &leaving, "1234", &order);
+    crash_before_certificate(&order);
+    peer_send(&ca, &leaving, leaving.kid, "{\"status\":\"deactivated\"}", &got);
+    assert_int_equal(got.status, 200);
+    ca_fixture_set_time(time(NULL) + 10);
+    acme_server_tick(ca.server);
+    ca_fixture_set_time(0);
+    assert_int_equal(ca_fixture_count(&ca, voided), before + 1);
+    assert_int_equal(
+        ca_fixture_count(&ca, "SELECT count(*) FROM acme_order WHERE status = 'processing'"), 0);
+    peer_stop(&leaving);
+}
+
+static void
+an_order_that_waits_ends_when_its_key_is_revoked_as_compromised(void **state)
+{
+    struct peer_order order;
+
+    peer_enrol(&ca, *state, "1234", &order);
+    crash_before_certificate(&order);
+    ca_fixture_order_sql(&ca, order.url,
+                         "INSERT INTO revocation (order_id, issuer, serial, reason, requester,"
+                         " revoked, next_try, accepted) SELECT order_id, serial, serial, 1, 'x', 1,"
+                         " 1, 1 FROM issuance WHERE order_id = ?");
+    ca_fixture_set_time(time(NULL) + 10);
+    peer_assert_status(&ca, *state, order.url, "invalid");
+    ca_fixture_set_time(0);
+}
+
 static void
 an_order_that_another_process_ended_meanwhile_is_left_alone(void **state)
 {
@@ -431,6 +472,8 @@ main(void)
         cmocka_unit_test(what_another_configuration_began_is_left_to_it_for_some_minutes),
         cmocka_unit_test(a_clock_that_was_ahead_holds_up_no_order),
         cmocka_unit_test(a_poll_completes_what_waited_for_the_token),
+        cmocka_unit_test(an_order_that_waits_ends_with_its_account),
+        cmocka_unit_test(an_order_that_waits_ends_when_its_key_is_revoked_as_compromised),
         cmocka_unit_test(an_order_that_another_process_ended_meanwhile_is_left_alone),
         cmocka_unit_test(the_tick_completes_what_nobody_polls_for),
         cmocka_unit_test(each_tick_completes_what_waits),
