@@ -203,6 +203,8 @@ take_time(struct acme_call *call, const json_t *payload, const char *name, time_
 
     if (st == HSM_OK && text != NULL && hsm_time_parse(text, out) != HSM_OK)
         st = hsm_refuse(&why, HSM_ERR_MALFORMED, "%s: not RFC 3339", name);
+    else if (st == HSM_OK && text != NULL && *out == 0) /* 0 is "absent" from here on */
+        st = hsm_refuse(&why, HSM_ERR_MALFORMED, "%s: long past", name);
     if (st == HSM_OK)
         return true;
     acme_call_refuse(call, ACME_MALFORMED, 400, "%s", why.text);

@@ -65,6 +65,9 @@ an_order_for_what_is_not_one_spc_is_refused(void **state)
         {"{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"}],"
          "\"notBefore\":\"2001-01-01T00:00:00Z\"}",
          400, "malformed"},
+        {"{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"}],"
+         "\"notAfter\":\"1970-01-01T00:00:00Z\"}",
+         400, "malformed"},
     };
 
     for (size_t i = 0; i < COUNT(cases); i++) {
