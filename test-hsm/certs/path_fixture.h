@@ -32,6 +32,7 @@ struct path_case {
     enum path_judge openssl, gnutls;
 };
 
+/* In path_cases.c. */
 extern const struct path_case path_cases[];
 extern const size_t path_case_count;
 

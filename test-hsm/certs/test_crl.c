@@ -1,115 +1,16 @@
-/* test_crl.c - mirrors certs/src/crl.c, on a throw-away SoftHSM token. */
+/* test_crl.c - mirrors certs/src/crl.c and crl_table.c: reading, verifying, looking up. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
 
-#include <openssl/x509_vfy.h>
-
 #include <certs/crl.h>
-#include <certs/issue.h>
 
+#include "crl_group.h"
 #include "peer_cert.h"
-#include "softhsm.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
-#define CRL_URL    "https://sti-pa.example/download/v1/crl"
-#define SIGNER_URL "https://sti-pa.example/download/v1/certificate/crl.pem"
-#define A_DAY      86400
-
-static struct hsm_token *token;
-static struct hsm_key *root_key, *signer_key;
-static X509 *root, *signer;
-static struct certs_chain *anchors, *signer_chain;
-
-static X509 *
-issue(enum certs_profile profile, const char *cn, struct hsm_key *key, const X509 *issuer,
-      struct hsm_key *issuer_key)
-{
-    struct certs_issue_request request = {
-        .profile = profile,
-        .subject = {.country = "US", .organization = "STI-PA Test", .common_name = cn},
-        .public_key = hsm_key_public(key),
-        .not_before = DATA_NOW - A_DAY,
-        .not_after = DATA_NOW + 365 * A_DAY};
-    X509 *cert = NULL;
-
-    peer_must(certs_serial_new(token, request.serial, &request.serial_len) == HSM_OK, cn);
-    peer_must(certs_issue(&request, issuer, issuer_key, &cert, NULL) == HSM_OK, cn);
-    return cert;
-}
-
-static int
-pa_up(void **state)
-{
-    (void)state;
-    softhsm_start();
-    token = softhsm_token("pa");
-    peer_must(hsm_key_generate(token, "pa-root", &root_key) == HSM_OK, "root key");
-    peer_must(hsm_key_generate(token, "pa-crl", &signer_key) == HSM_OK, "signer key");
-    root = issue(CERTS_PROFILE_PA_ROOT, "STI-PA Test Root", root_key, NULL, root_key);
-    signer = issue(CERTS_PROFILE_PA_CRL_SIGNER, "STI-PA Test CRL", signer_key, root, root_key);
-    peer_must(certs_chain_new(&anchors) == HSM_OK, "memory");
-    peer_must(certs_chain_new(&signer_chain) == HSM_OK, "memory");
-    peer_must(certs_chain_add(anchors, root) == HSM_OK, "memory");
-    peer_must(certs_chain_add(signer_chain, signer) == HSM_OK, "memory");
-    return 0;
-}
-
-static int
-pa_down(void **state)
-{
-    (void)state;
-    certs_chain_free(anchors);
-    certs_chain_free(signer_chain);
-    X509_free(root);
-    X509_free(signer);
-    hsm_key_free(root_key);
-    hsm_key_free(signer_key);
-    hsm_token_close(token);
-    softhsm_stop();
-    return 0;
-}
-
-static struct certs_crl *
-data_crl(const char *name)
-{
-    struct certs_crl *crl = NULL;
-    struct hsm_reason why = {0};
-    size_t len;
-    char *octets = data_text(name, &len);
-
-    if (certs_crl_parse((const uint8_t *)octets, len, &crl, &why) != HSM_OK)
-        fail_msg("%s: %s", name, why.text);
-    free(octets);
-    return crl;
-}
-
-/* A certificate with that issuer and serial number, which is all that a lookup uses. */
-static X509 *
-cert_named(const X509_NAME *issuer, const uint8_t *serial, size_t len)
-{
-    X509 *cert = X509_new();
-    BIGNUM *number = BN_bin2bn(serial, (int)len, NULL);
-
-    peer_must(X509_set_issuer_name(cert, issuer) == 1, "issuer");
-    peer_must(BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert)) != NULL, "serial");
-    BN_free(number);
-    return cert;
-}
-
-static bool
-is_listed(const struct certs_crl *crl, const X509_NAME *issuer, const char *serial_hex)
-{
-    uint8_t serial[CERTS_SERIAL_MAX];
-    X509 *cert = cert_named(issuer, serial, data_unhex(serial_hex, serial, sizeof(serial)));
-    bool listed = certs_crl_has(crl, cert);
-
-    X509_free(cert);
-    return listed;
-}
 
 static void
 the_vector_reads_alike_as_pem_and_der(void **state)
@@ -341,143 +242,16 @@ a_flipped_bit_in_the_signature_is_noticed(void **state)
     free(der);
 }
 
-static struct certs_crl *
-make(struct certs_crl_request *request)
-{
-    struct certs_crl *crl = NULL;
-    struct hsm_reason why = {0};
-    uint8_t *der = NULL;
-    size_t len;
-
-    request->this_update = DATA_NOW - 60;
-    request->next_update = DATA_NOW + A_DAY;
-    request->url = CRL_URL;
-    assert_int_equal(certs_crl_new(request, signer, signer_key, &der, &len), HSM_OK);
-    if (certs_crl_parse(der, len, &crl, &why) != HSM_OK)
-        fail_msg("%s", why.text);
-    free(der);
-    return crl;
-}
-
-static void
-an_empty_crl_is_signed_in_the_token(void **state)
-{
-    struct certs_crl_request request = {.number = 1, .signer_cert_url = SIGNER_URL};
-    struct certs_crl *crl = make(&request);
-    X509 *cert = data_cert("self/sp-1234-revoked.cert.pem");
-
-    (void)state;
-    assert_int_equal(certs_crl_verify(crl, signer_chain, anchors, CRL_URL, DATA_NOW, NULL), HSM_OK);
-    assert_int_equal(certs_crl_number(crl), 1);
-    assert_int_equal(certs_crl_next_update(crl), DATA_NOW + A_DAY);
-    assert_string_equal(certs_crl_signer_cert_url(crl), SIGNER_URL);
-    assert_false(certs_crl_has(crl, cert));
-    X509_free(cert);
-    certs_crl_free(crl);
-}
-
-/* OpenSSL parses each CRL, honours certificateIssuer, and gives the same result. */
-static void
-agrees_with_openssl(const uint8_t *der, size_t len, const X509_NAME *issuer, const uint8_t *serial,
-                    size_t serial_len, int wanted)
-{
-    X509_CRL *crl = d2i_X509_CRL(NULL, &der, (long)len);
-    X509 *cert = cert_named(issuer, serial, serial_len);
-    X509_REVOKED *entry = NULL;
-
-    assert_non_null(crl);
-    assert_int_equal(X509_CRL_verify(crl, X509_get0_pubkey(signer)), 1);
-    assert_int_equal(X509_CRL_get0_by_cert(crl, &entry, cert), wanted);
-    X509_free(cert);
-    X509_CRL_free(crl);
-}
-
-static void
-the_same_serial_under_two_issuers_is_two_certificates(void **state)
-{
-    X509 *one = data_cert("self/sti-ca-int.cert.pem");
-    X509 *two = data_cert("self/rogue-root.cert.pem");
-    const X509_NAME *a = X509_get_subject_name(one);
-    const X509_NAME *b = X509_get_subject_name(two);
-    const struct certs_crl_entry entries[] = {
-        {a, {0x7f, 1}, 2, DATA_NOW - 60, 1},
-        {a, {0x00, 0x80}, 2, DATA_NOW - 60, 0},
-        {b, {0x01}, 1, DATA_NOW - 60, 4},
-        {X509_get_subject_name(signer), {0x02}, 1, DATA_NOW - 60, 0},
-        {a, {0x7f, 1}, 2, DATA_NOW - 60, 1}, /* listed twice */
-    };
-    struct certs_crl_request request = {.number = UINT64_MAX,
-                                        .this_update = DATA_NOW - 60,
-                                        .next_update = DATA_NOW + A_DAY,
-                                        .url = CRL_URL,
-                                        .entries = entries,
-                                        .count = COUNT(entries)};
-    struct certs_crl *crl = NULL;
-    uint8_t *der = NULL;
-    size_t len;
-
-    (void)state;
-    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_OK);
-    assert_int_equal(certs_crl_parse(der, len, &crl, NULL), HSM_OK);
-    assert_true(certs_crl_number(crl) == UINT64_MAX);
-    assert_true(is_listed(crl, a, "7f01"));
-    assert_false(is_listed(crl, b, "7f01"));
-    assert_true(is_listed(crl, a, "80"));
-    assert_true(is_listed(crl, b, "01"));
-    assert_false(is_listed(crl, a, "01"));
-    assert_true(is_listed(crl, X509_get_subject_name(signer), "02"));
-    assert_false(is_listed(crl, b, "02"));
-    agrees_with_openssl(der, len, a, entries[0].serial, 2, 1);
-    agrees_with_openssl(der, len, b, entries[0].serial, 2, 0);
-    agrees_with_openssl(der, len, b, entries[2].serial, 1, 1);
-    free(der);
-    certs_crl_free(crl);
-    X509_free(one);
-    X509_free(two);
-}
-
-static void
-a_large_crl_finds_each_entry_and_no_other(void **state)
-{
-    size_t count = 20000;
-    struct certs_crl_entry *entries = calloc(count, sizeof(*entries));
-    X509 *one = data_cert("self/sti-ca-int.cert.pem");
-    struct certs_crl_request request = {.number = 2, .entries = entries, .count = count};
-    struct certs_crl *crl;
-
-    (void)state;
-    for (size_t i = 0; i < count; i++) /* odd serials are revoked */
-        entries[i] = (struct certs_crl_entry){
-            .issuer = X509_get_subject_name(one),
-            .serial = {0x40, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i, 1},
-            .serial_len = 5,
-            .revoked_at = DATA_NOW};
-    crl = make(&request);
-    for (size_t i = 0; i < count; i++) {
-        X509 *cert = cert_named(entries[i].issuer, entries[i].serial, 5);
-
-        assert_true(certs_crl_has(crl, cert));
-        entries[i].serial[4] = 0;
-        X509_free(cert);
-        cert = cert_named(entries[i].issuer, entries[i].serial, 5);
-        assert_false(certs_crl_has(crl, cert));
-        X509_free(cert);
-    }
-    certs_crl_free(crl);
-    X509_free(one);
-    free(entries);
-}
-
-/* -- other parties' CRLs, each breaking a rule -- */
-
 #define IDP_GOOD                                                                                   \
     {                                                                                              \
         "issuingDistributionPoint", "critical,fullname:URI:" CRL_URL ",indirectCRL:TRUE"           \
     }
+
 #define NUMBER                                                                                     \
     {                                                                                              \
         "2.5.29.20", "DER:020101"                                                                  \
     }
+
 #define END                                                                                        \
     {                                                                                              \
         NULL, NULL                                                                                 \
@@ -955,92 +729,6 @@ a_crl_is_good_for_each_of_its_urls(void **state)
     EVP_PKEY_free(key);
 }
 
-/* A name with `attributes` attributes of 60 characters each. */
-static X509_NAME *
-long_name(char c, int attributes)
-{
-    X509_NAME *name = X509_NAME_new();
-    char value[61];
-
-    memset(value, c, sizeof(value) - 1);
-    value[sizeof(value) - 1] = '\0';
-    for (int i = 0; i < attributes; i++)
-        peer_must(
-            X509_NAME_add_entry_by_txt(name, "OU", MBSTRING_UTF8, (uint8_t *)value, -1, -1, 0) == 1,
-            value);
-    return name;
-}
-
-#define MANY 25000 /* entries, each with an issuer */
-
-static struct certs_crl_entry *
-long_list(const X509_NAME *a, const X509_NAME *b)
-{
-    struct certs_crl_entry *entries = calloc(MANY, sizeof(*entries));
-
-    assert_non_null(entries);
-    for (size_t i = 0; i < MANY; i++)
-        entries[i] = (struct certs_crl_entry){
-            .issuer = i % 2 == 0 ? a : b,
-            .serial = {0x40, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i},
-            .serial_len = CERTS_SERIAL_MAX,
-            .revoked_at = DATA_NOW,
-            .reason = 1};
-    return entries;
-}
-
-static void
-a_crl_of_more_than_16_megaoctets_is_made_and_read(void **state)
-{
-    X509_NAME *a = long_name('a', 10), *b = long_name('b', 10);
-    struct certs_crl_entry *entries = long_list(a, b);
-    struct certs_crl_request request = {.number = 2, .entries = entries, .count = MANY};
-    struct certs_crl *crl = make(&request);
-    uint8_t *der = NULL;
-    size_t len;
-
-    (void)state;
-    assert_int_equal(certs_crl_len(crl), MANY);
-    for (size_t i = 0; i < MANY; i += MANY / 3) {
-        X509 *cert = cert_named(entries[i].issuer, entries[i].serial, CERTS_SERIAL_MAX);
-
-        assert_true(certs_crl_has(crl, cert));
-        X509_set_issuer_name(cert, i % 2 == 0 ? b : a);
-        assert_false(certs_crl_has(crl, cert));
-        X509_free(cert);
-    }
-    assert_int_equal(certs_crl_der(crl, &der, &len), HSM_OK);
-    assert_true(len > 1U << 24);
-    free(der);
-    certs_crl_free(crl);
-    free(entries);
-    X509_NAME_free(a);
-    X509_NAME_free(b);
-}
-
-/* A CRL that readers would refuse is not signed. */
-static void
-a_crl_that_nobody_reads_is_not_made(void **state)
-{
-    X509_NAME *a = long_name('a', 14), *b = long_name('b', 14);
-    struct certs_crl_entry *entries = long_list(a, b);
-    struct certs_crl_request request = {.number = 2,
-                                        .this_update = DATA_NOW,
-                                        .next_update = DATA_NOW + 1,
-                                        .url = CRL_URL,
-                                        .entries = entries,
-                                        .count = MANY};
-    uint8_t *der = NULL;
-    size_t len;
-
-    (void)state;
-    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_ERR_UNSUPPORTED);
-    assert_null(der);
-    free(entries);
-    X509_NAME_free(a);
-    X509_NAME_free(b);
-}
-
 /* A CRL with that number (DER in hex) and thisUpdate, and with an entry for serial number 9 if
  * `entry_ext` is given. */
 static enum hsm_status
@@ -1222,81 +910,6 @@ what_is_not_one_crl_is_refused(void **state)
     free(der);
 }
 
-static void
-a_crl_is_not_made_against_its_rules(void **state)
-{
-    const struct certs_crl_entry bad_reason = {X509_get_subject_name(root), {1}, 1, DATA_NOW, 7};
-    const struct certs_crl_entry no_serial = {X509_get_subject_name(root), {1}, 0, DATA_NOW, 0};
-    const struct certs_crl_entry negative = {X509_get_subject_name(root), {0x80}, 1, DATA_NOW, 0};
-    struct certs_crl_request request = {
-        .number = 1, .this_update = DATA_NOW, .next_update = DATA_NOW + 1, .url = CRL_URL};
-    uint8_t *der = NULL;
-    size_t len;
-
-    (void)state;
-    assert_int_equal(certs_crl_new(&request, signer, root_key, &der, &len), HSM_ERR_UNTRUSTED);
-    assert_int_equal(certs_crl_new(&request, root, root_key, &der, &len), HSM_ERR_UNTRUSTED);
-    request.entries = &bad_reason;
-    request.count = 1;
-    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_ERR_USAGE);
-    request.entries = &no_serial;
-    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_ERR_USAGE);
-    request.entries = &negative;
-    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_ERR_USAGE);
-    request.count = 0;
-    request.next_update = DATA_NOW;
-    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_ERR_USAGE);
-    assert_null(der);
-}
-
-static void
-a_shown_crl_tells_each_entry_with_its_issuer(void **state)
-{
-    struct certs_crl *crl = data_crl("self/sti-pa.crl.der");
-    char *text = NULL;
-    size_t len;
-    FILE *to = open_memstream(&text, &len);
-
-    (void)state;
-    assert_int_equal(certs_crl_show(crl, to), HSM_OK);
-    fclose(to);
-    assert_non_null(strstr(text, "CRL number 7\n"));
-    assert_non_null(strstr(text, "58de999901a2436fcdce43e1a0063990  2026-01-10 00:00:00 UTC  "
-                                 "keyCompromise  CN=Example SHAKEN Intermediate"));
-    assert_non_null(strstr(text, "443ee2399fcffb5c09c4afcb8e6eb1b7  2026-01-11 00:00:00 UTC  "
-                                 "unspecified  CN=Example SHAKEN Intermediate"));
-    assert_non_null(strstr(text, "55492c1d19f42e88516b08db24a61a83  2026-01-12 00:00:00 UTC  "
-                                 "unspecified  CN=Another SHAKEN Intermediate"));
-    free(text);
-    certs_crl_free(crl);
-}
-
-static void
-a_crl_in_pem_reads_as_the_same(void **state)
-{
-    struct certs_crl_request request = {
-        .number = 3, .this_update = DATA_NOW, .next_update = DATA_NOW + A_DAY, .url = CRL_URL};
-    struct certs_crl *crl = NULL;
-    uint8_t *der = NULL;
-    uint8_t *again = NULL;
-    char *pem = NULL;
-    size_t len;
-    size_t again_len;
-
-    (void)state;
-    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_OK);
-    assert_int_equal(certs_crl_pem(der, len, &pem), HSM_OK);
-    assert_int_equal(certs_crl_parse((uint8_t *)pem, strlen(pem), &crl, NULL), HSM_OK);
-    assert_int_equal(certs_crl_number(crl), 3);
-    assert_int_equal(certs_crl_der(crl, &again, &again_len), HSM_OK);
-    assert_int_equal(again_len, len);
-    assert_memory_equal(again, der, len);
-    certs_crl_free(crl);
-    free(again);
-    free(pem);
-    free(der);
-}
-
 int
 main(void)
 {
@@ -1308,9 +921,6 @@ main(void)
         cmocka_unit_test(each_signer_time_and_url_has_its_verdict),
         cmocka_unit_test(another_signer_under_the_same_anchor_is_refused),
         cmocka_unit_test(a_flipped_bit_in_the_signature_is_noticed),
-        cmocka_unit_test(an_empty_crl_is_signed_in_the_token),
-        cmocka_unit_test(the_same_serial_under_two_issuers_is_two_certificates),
-        cmocka_unit_test(a_large_crl_finds_each_entry_and_no_other),
         cmocka_unit_test(each_broken_rule_has_its_refusal),
         cmocka_unit_test(a_crl_and_its_entries_have_64_extensions_at_most),
         cmocka_unit_test(an_entry_whose_serial_number_no_certificate_may_have_is_left_out),
@@ -1318,17 +928,12 @@ main(void)
         cmocka_unit_test(a_certificate_that_no_crl_can_have_has_no_entry),
         cmocka_unit_test(each_url_of_a_distribution_point_counts),
         cmocka_unit_test(a_crl_is_good_for_each_of_its_urls),
-        cmocka_unit_test(a_crl_of_more_than_16_megaoctets_is_made_and_read),
-        cmocka_unit_test(a_crl_that_nobody_reads_is_not_made),
         cmocka_unit_test(a_rollback_of_the_number_is_refused),
         cmocka_unit_test(a_number_of_more_than_64_bits_is_the_largest),
         cmocka_unit_test(an_entry_revokes_whatever_its_reason_is),
         cmocka_unit_test(a_crl_is_for_certificates_that_name_it),
         cmocka_unit_test(what_is_not_one_crl_is_refused),
-        cmocka_unit_test(a_crl_is_not_made_against_its_rules),
-        cmocka_unit_test(a_shown_crl_tells_each_entry_with_its_issuer),
-        cmocka_unit_test(a_crl_in_pem_reads_as_the_same),
     };
 
-    return cmocka_run_group_tests(tests, pa_up, pa_down);
+    return cmocka_run_group_tests(tests, crl_group_start, crl_group_stop);
 }
