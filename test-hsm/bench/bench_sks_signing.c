@@ -15,6 +15,7 @@
 
 #include <netinet/in.h>
 
+#include <hsm/log.h>
 #include <sks/service.h>
 #include <sks/signers.h>
 

@@ -5,6 +5,9 @@
 #include "bench_sks_verify.h"
 
 #include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <openssl/evp.h>
 

@@ -1,250 +1,31 @@
-/*
- * test_enroll.c - mirrors sks/src/enroll.c and revoke.c: a real STI-PA, STI-CA and STI-CR on the
- * loopback, the service provider's keys in a separate token.
- *
- * Run as "test_enroll enroll STEP ...", it makes one enrollment and dies right after this step.
- */
-#define _GNU_SOURCE /* asprintf */
+/* test_enroll.c - mirrors sks/src/enroll.c, with an STI-PA and an STI-CA; and runs that die on the
+ * way. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include <dirent.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <acme/problem.h>
-#include <certs/cert.h>
 #include <hsm/defer.h>
-#include <hsm/process.h>
 #include <sks/enroll.h>
-#include <sks/revoke.h>
-#include <sks/signers.h>
+#include <sks/passport.h>
 #include <sks/verify.h>
 
 #include "data.h"
 #include "ecosystem.h"
+#include "enroll_group.h"
 #include "one_token.h"
 #include "raw.h"
 #include "sp_world.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define DIED         99 /* exit status of an enrollment that died as intended */
-
-extern char **environ;
-
-/* The parameters of an enrollment; texts are borrowed. */
-struct place {
-    const char *pa_url, *ca_directory, *cr_url, *dir, *tls_ca, *pa_anchor;
-};
-
-/* The open handles of a service provider. */
-struct sp {
-    struct hsm_token *token;
-    struct sks_catalogue *catalogue;
-    struct sks_repository *repository;
-    struct acme_http_client *http;
-    struct certs_chain *pa_anchors;
-    struct sks_trust *trust;
-    struct hsm_key *account_key;
-    struct acme_client *client;
-    struct hsm_secret *password;
-    struct acme_authority_login login;
-    struct sks_enrollment enrollment;
-};
-
-/* ---- the service provider ---- */
-
-static void
-sp_open_files(struct sp *sp, const struct place *place)
-{
-    char path[512];
-
-    path_in(place->dir, "catalogue.db", path);
-    eco_must(sks_catalogue_open(path, &sp->catalogue), path);
-    path_in(place->dir, "cr", path);
-    eco_must(sks_repository_open(path, place->cr_url, &sp->repository), path);
-}
-
-static void
-sp_open_trust(struct sp *sp, const struct place *place)
-{
-    char list[256];
-    char *crl = acme_authority_crl_url(place->pa_url);
-    char path[512];
-
-    snprintf(list, sizeof(list), "%s" ACME_AUTHORITY_CA_LIST_PATH, place->pa_url);
-    path_in(place->dir, "trust", path);
-    eco_must(certs_chain_read(place->pa_anchor, &sp->pa_anchors), "STI-PA anchor");
-    eco_must(sks_trust_new(&(struct sks_trust_config){.http = sp->http,
-                                                      .pa_anchors = sp->pa_anchors,
-                                                      .ca_list_url = list,
-                                                      .crl_url = crl,
-                                                      .dir = path},
-                           &sp->trust),
-             "trust");
-    eco_must(sks_trust_refresh(sp->trust, time(NULL)), "trust");
-    free(crl);
-}
-
-static void
-sp_open(struct sp *sp, const struct place *place, const char *spc)
-{
-    struct hsm_reason why = {""};
-
-    memset(sp, 0, sizeof(*sp));
-    sp->token = softhsm_reopen("sp");
-    sp_open_files(sp, place);
-    eco_must(
-        acme_http_client_new(&(struct acme_http_client_config){.tls_ca = place->tls_ca}, &sp->http),
-        "HTTP client");
-    sp_open_trust(sp, place);
-    eco_must(hsm_key_find_or_generate(sp->token, SKS_ENROLL_ACCOUNT_LABEL, &sp->account_key),
-             "account key");
-    eco_must(acme_client_new(&(struct acme_client_config){.http = sp->http,
-                                                          .directory_url = place->ca_directory,
-                                                          .account_key = sp->account_key,
-                                                          .poll_limit_s = 5},
-                             &sp->client, &why),
-             why.text);
-    eco_must(acme_client_account(sp->client, &why), why.text);
-    eco_must(hsm_secret_new(PASSWORD, strlen(PASSWORD), &sp->password), "password");
-    sp->login = (struct acme_authority_login){.http = sp->http,
-                                              .base_url = place->pa_url,
-                                              .account_id = "1001",
-                                              .user = "sp",
-                                              .password = sp->password};
-    sp->enrollment = (struct sks_enrollment){.token = sp->token,
-                                             .token_uri = TOKEN_URI,
-                                             .catalogue = sp->catalogue,
-                                             .repository = sp->repository,
-                                             .client = sp->client,
-                                             .ca_directory = place->ca_directory,
-                                             .authority = &sp->login,
-                                             .fingerprint = ACME_FINGERPRINT_THUMBPRINT,
-                                             .trust = sp->trust,
-                                             .http = sp->http,
-                                             .spc = spc};
-}
-
-static void
-sp_close(struct sp *sp)
-{
-    hsm_secret_free(sp->password);
-    acme_client_free(sp->client);
-    hsm_key_free(sp->account_key);
-    sks_trust_free(sp->trust);
-    certs_chain_free(sp->pa_anchors);
-    acme_http_client_free(sp->http);
-    sks_repository_close(sp->repository);
-    sks_catalogue_close(sp->catalogue);
-    hsm_token_close(sp->token);
-}
-
-/* ---- an enrollment that dies ---- */
-
-static void
-die_at_step(void *context, const char *line)
-{
-    const char *step = context;
-
-    if (strncmp(line, step, strlen(step)) == 0)
-        _exit(DIED);
-}
-
-/* argv: PROGRAM "enroll" STEP PA_URL CA_DIRECTORY CR_URL DIR TLS_CA PA_ANCHOR */
-static int
-enroll_and_die(char **argv)
-{
-    const struct place place = {argv[3], argv[4], argv[5], argv[6], argv[7], argv[8]};
-    struct hsm_reason why = {""};
-    struct sp sp;
-    int64_t id;
-    enum hsm_status st;
-
-    sp_open(&sp, &place, ECO_SPC);
-    sp.enrollment.progress = die_at_step;
-    sp.enrollment.context = argv[2];
-    st = sks_enroll(&sp.enrollment, &id, &why);
-    if (st != HSM_OK)
-        fprintf(stderr, "enroll: %s\n", why.text);
-    sp_close(&sp);
-    return (int)st;
-}
-
-static const struct place *
-here(void)
-{
-    static struct place place;
-
-    place = (struct place){world.pa.server.base, world.directory, world.cr.server.base, world.dir,
-                           world.eco.tls_ca,     world.pa_anchor};
-    return &place;
-}
-
-/* Exit status of a process that enrolls and dies after `step`. */
-static int
-enroll_until(const char *step)
-{
-    const struct place *place = here();
-    char *const argv[] = {(char *)"test_enroll",
-                          (char *)"enroll",
-                          (char *)(uintptr_t)step,
-                          (char *)(uintptr_t)place->pa_url,
-                          (char *)(uintptr_t)place->ca_directory,
-                          (char *)(uintptr_t)place->cr_url,
-                          (char *)(uintptr_t)place->dir,
-                          (char *)(uintptr_t)place->tls_ca,
-                          (char *)(uintptr_t)place->pa_anchor,
-                          NULL};
-    pid_t child;
-    int status;
-
-    assert_int_equal(posix_spawn(&child, "/proc/self/exe", NULL, NULL, argv, environ), 0);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
 
 /* ---- the state afterwards ---- */
-
-/* The last credential of the catalogue; sks_credential_clear() it. */
-static struct sks_credential
-last_credential(size_t *count)
-{
-    struct sks_catalogue *catalogue = NULL;
-    struct sks_credential *list = NULL;
-    struct sks_credential last;
-    char path[512];
-
-    path_in(world.dir, "catalogue.db", path);
-    assert_int_equal(sks_catalogue_open(path, &catalogue), HSM_OK);
-    assert_int_equal(sks_catalogue_list(catalogue, NULL, &list, count), HSM_OK);
-    assert_true(*count > 0);
-    last = list[*count - 1];
-    memset(&list[*count - 1], 0, sizeof(last));
-    sks_credentials_free(list, *count);
-    sks_catalogue_close(catalogue);
-    return last;
-}
-
-static void
-assert_last_state(enum sks_state wanted, size_t wanted_count)
-{
-    size_t count;
-    struct sks_credential last = last_credential(&count);
-
-    assert_string_equal(sks_state_text(last.state), sks_state_text(wanted));
-    assert_int_equal(count, wanted_count);
-    sks_credential_clear(&last);
-}
 
 static size_t
 keys_named_sp(struct hsm_token *token)
@@ -258,50 +39,6 @@ keys_named_sp(struct hsm_token *token)
         found += strncmp(infos[i].label, "sp-" ECO_SPC "-", 8) == 0;
     free(infos);
     return found;
-}
-
-static const char *const dest[] = {"12155551213"};
-
-static enum hsm_status
-enroll(struct sp *sp, struct hsm_reason *why)
-{
-    int64_t id = 0;
-    enum hsm_status st;
-
-    why->text[0] = '\0';
-    st = sks_enroll(&sp->enrollment, &id, why);
-    if (st == HSM_OK)
-        assert_true(id > 0);
-    else
-        assert_string_not_equal(why->text, "");
-    return st;
-}
-
-/* The Identity of a call, signed with the active credential; free() it. NULL: there is none. */
-static char *
-sign(struct sp *sp)
-{
-    const struct sks_claims claims = {
-        .attest = 'A',
-        .orig_tn = "12155551212",
-        .dest_tn = dest,
-        .dest_tn_count = 1,
-        .iat = time(NULL),
-        .origid = "de305d54-75b4-431b-adb2-eb6b9e546014",
-    };
-    struct sks_tokens *tokens = one_token(TOKEN_URI, NULL);
-    struct sks_signers *signers = NULL;
-    struct sks_signer *signer;
-    char *identity = NULL;
-
-    assert_int_equal(sks_signers_load(sp->catalogue, tokens, ECO_SPC, &signers), HSM_OK);
-    assert_int_equal(sks_signers_left_out_count(signers), 0);
-    signer = sks_signers_at(signers, time(NULL));
-    if (signer != NULL)
-        assert_int_equal(sks_signer_sign(signer, &claims, time(NULL), &identity, NULL), HSM_OK);
-    sks_signers_free(signers);
-    sks_tokens_close(tokens);
-    return identity;
 }
 
 static void
@@ -884,158 +621,6 @@ credential_of_another_ca_is_left_alone(void **state)
     sks_credentials_free(list, count);
 }
 
-/* ---- revocation ---- */
-
-static enum hsm_status
-fetch_x5u(void *context, const char *x5u, time_t now, struct certs_chain **out,
-          struct hsm_reason *why)
-{
-    (void)now;
-    return acme_http_fetch_chain(context, x5u, out, why);
-}
-
-/* The verdict on a call by an STI-VS with the current list and CRL. */
-static struct sks_verification
-judge(const struct place *place, const char *identity)
-{
-    struct sks_verifier *verifier = NULL;
-    struct sks_verification verdict;
-    const struct sks_call call = {.from_tn = "12155551212",
-                                  .to_tn = dest,
-                                  .to_tn_count = 1,
-                                  .time = time(NULL),
-                                  .identity = identity};
-    CLEAR_AFTER(sp_close) struct sp sp;
-
-    sp_open(&sp, place, ECO_SPC); /* fetches list and CRL again */
-    eco_must(sks_verifier_new(&(struct sks_verifier_config){.trust = sp.trust,
-                                                            .chain = fetch_x5u,
-                                                            .context = sp.http},
-                              &verifier),
-             "STI-VS");
-    assert_int_equal(sks_verify(verifier, &call, time(NULL), &verdict), HSM_OK);
-    sks_verifier_free(verifier);
-    return verdict;
-}
-
-static int64_t
-last_id(void)
-{
-    size_t count;
-    struct sks_credential last = last_credential(&count);
-    int64_t id = last.id;
-
-    sks_credential_clear(&last);
-    return id;
-}
-
-static void
-a_revoked_credential_signs_no_more_and_its_calls_fail(void **state)
-{
-    struct sks_credential credential = {.id = 0};
-    struct sks_verification verdict;
-    struct hsm_reason why;
-    char *identity;
-    CLEAR_AFTER(sp_close) struct sp sp;
-
-    (void)state;
-    sp_open(&sp, here(), ECO_SPC);
-    assert_int_equal(enroll(&sp, &why), HSM_OK);
-    identity = sign(&sp);
-    verdict = judge(here(), identity);
-    assert_int_equal(verdict.verdict, SKS_VALID);
-
-    assert_int_equal(sks_revoke_begin(sp.catalogue, last_id(), &credential, &why), HSM_OK);
-    assert_last_state(SKS_RETIRING, 1);
-    assert_null(sign(&sp)); /* before the CA is contacted */
-    assert_int_equal(sks_revoke_finish(sp.catalogue, sp.client, &credential, 1, &why), HSM_OK);
-    assert_last_state(SKS_RETIRED, 1);
-    acme_server_forward(world.server);
-    verdict = judge(here(), identity);
-    assert_int_equal(verdict.verdict, SKS_E17_UNTRUSTED);
-    assert_int_equal(verdict.reason_code, 437);
-    assert_string_equal(verdict.verstat, "TN-Validation-Failed");
-    assert_non_null(strstr(verdict.reason_desc.text, "revoked"));
-
-    assert_int_equal(enroll(&sp, &why), HSM_OK); /* enrollment continues with a new key */
-    assert_last_state(SKS_ACTIVE, 2);
-    free(identity);
-    identity = sign(&sp);
-    verdict = judge(here(), identity);
-    assert_int_equal(verdict.verdict, SKS_VALID);
-    free(identity);
-    sks_credential_clear(&credential);
-}
-
-static void
-a_revocation_that_was_cut_short_is_done_again(void **state)
-{
-    struct sks_credential credential = {.id = 0};
-    struct hsm_reason why;
-    int64_t id;
-    CLEAR_AFTER(sp_close) struct sp sp;
-
-    (void)state;
-    sp_open(&sp, here(), ECO_SPC);
-    assert_int_equal(enroll(&sp, &why), HSM_OK);
-    id = last_id();
-    assert_int_equal(sks_revoke_begin(sp.catalogue, id, &credential, &why), HSM_OK);
-    break_at(&world.ca, "/acme/revoke-cert", 503, "", "text/plain");
-    assert_int_equal(sks_revoke_finish(sp.catalogue, sp.client, &credential, 1, &why),
-                     HSM_ERR_BUSY);
-    assert_last_state(SKS_RETIRING, 1);
-    assert_null(sign(&sp));
-    sks_credential_clear(&credential);
-
-    world.ca.broken = NULL;
-    for (int i = 0; i < 2; i++) { /* the second time, the CA answers that it is already revoked */
-        assert_int_equal(sks_revoke_begin(sp.catalogue, id, &credential, &why), HSM_OK);
-        assert_int_equal(sks_revoke_finish(sp.catalogue, sp.client, &credential, 1, &why), HSM_OK);
-        assert_last_state(SKS_RETIRED, 1);
-        sks_credential_clear(&credential);
-    }
-}
-
-static void
-what_the_ca_refuses_to_revoke_still_signs_no_more(void **state)
-{
-    struct sks_credential credential = {.id = 0};
-    struct hsm_reason why;
-    CLEAR_AFTER(sp_close) struct sp sp;
-
-    (void)state;
-    sp_open(&sp, here(), ECO_SPC);
-    assert_int_equal(enroll(&sp, &why), HSM_OK);
-    assert_int_equal(sks_revoke_begin(sp.catalogue, last_id(), &credential, &why), HSM_OK);
-    assert_int_equal(sks_revoke_finish(sp.catalogue, sp.client, &credential, 9, &why),
-                     HSM_ERR_DENIED);
-    assert_non_null(strstr(why.text, "badRevocationReason"));
-    assert_last_state(SKS_RETIRING, 1);
-    assert_null(sign(&sp));
-    sks_credential_clear(&credential);
-}
-
-static void
-a_credential_on_the_way_is_revoked_once_it_has_a_certificate(void **state)
-{
-    struct sks_credential credential = {.id = 0};
-    struct hsm_reason why;
-    CLEAR_AFTER(sp_close) struct sp sp;
-
-    (void)state;
-    assert_int_equal(enroll_until("requested"), DIED);
-    sp_open(&sp, here(), ECO_SPC);
-    assert_int_equal(sks_revoke_begin(sp.catalogue, last_id(), &credential, &why), HSM_ERR_USAGE);
-    assert_non_null(strstr(why.text, "is requested and has no certificate"));
-    assert_int_equal(sks_revoke_begin(sp.catalogue, 4711, &credential, &why), HSM_ERR_NOT_FOUND);
-    assert_last_state(SKS_REQUESTED, 1);
-    assert_int_equal(enroll_until("issued"), DIED);
-    assert_int_equal(sks_revoke_begin(sp.catalogue, last_id(), &credential, &why), HSM_OK);
-    assert_last_state(SKS_RETIRED, 1);
-    assert_int_equal(sks_revoke_finish(sp.catalogue, sp.client, &credential, 4, &why), HSM_OK);
-    sks_credential_clear(&credential);
-}
-
 /* ---- an STI-CA that hosts the chains ---- */
 
 static struct sks_x5u_cache *
@@ -1153,7 +738,7 @@ an_order_without_x5u_wants_an_sti_cr_of_ones_own(void **state)
     sks_x5u_cache_free(rules);
 }
 
-#define CASE(name) cmocka_unit_test_setup(name, begin)
+#define CASE(name) cmocka_unit_test_setup(name, sp_world_begin)
 
 int
 main(int argc, char **argv)
@@ -1183,10 +768,6 @@ main(int argc, char **argv)
         CASE(chain_that_cannot_be_fetched_is_not_activated),
         CASE(credential_that_ended_on_the_way_is_given_up),
         CASE(credential_of_another_ca_is_left_alone),
-        CASE(a_revoked_credential_signs_no_more_and_its_calls_fail),
-        CASE(a_revocation_that_was_cut_short_is_done_again),
-        CASE(what_the_ca_refuses_to_revoke_still_signs_no_more),
-        CASE(a_credential_on_the_way_is_revoked_once_it_has_a_certificate),
         CASE(x5u_is_where_the_ca_hosts_the_chain),
         CASE(chain_that_the_ca_does_not_host_well_is_not_activated),
         CASE(an_order_without_x5u_wants_an_sti_cr_of_ones_own),
@@ -1194,5 +775,5 @@ main(int argc, char **argv)
 
     if (argc == 9 && strcmp(argv[1], "enroll") == 0)
         return enroll_and_die(argv);
-    return cmocka_run_group_tests(tests, make_world, end_world);
+    return cmocka_run_group_tests(tests, sp_world_start, sp_world_stop);
 }

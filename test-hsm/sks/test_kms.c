@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <sks/enroll.h>
 #include <sks/kms.h>
@@ -697,13 +698,13 @@ begin_empty(void **state)
 {
     destroy_all("sp");
     destroy_all("sp-b");
-    return begin(state);
+    return sp_world_begin(state);
 }
 
 static int
 make_tokens(void **state)
 {
-    if (make_world(state) != 0 ||
+    if (sp_world_start(state) != 0 ||
         hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin) != HSM_OK)
         return -1;
     hsm_token_close(softhsm_token("sp-b"));
@@ -714,7 +715,7 @@ static int
 end_tokens(void **state)
 {
     hsm_secret_free(pin);
-    return end_world(state);
+    return sp_world_stop(state);
 }
 
 #define CASE(name) cmocka_unit_test_setup(name, begin_empty)

@@ -6,6 +6,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <sys/wait.h>
@@ -14,6 +17,7 @@
 
 #include <openssl/pem.h>
 
+#include <certs/crl.h>
 #include <sks/sign.h>
 #include <sks/verify.h>
 

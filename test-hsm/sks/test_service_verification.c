@@ -1,17 +1,25 @@
 /* test_service_verification.c - mirrors sks/src/service_verification.c and ms_api_verif*.c: the
  * verification API in its dialects. */
 #define _GNU_SOURCE /* asprintf */
-#include "verifier_fixture.h"
-
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <strings.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include <sks/service.h>
 
 #include "caller.h"
+#include "data.h"
 #include "one_token.h"
 #include "softhsm.h"
+#include "verifier_fixture.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define PATH         "/stir/v1/verification"
@@ -68,7 +76,7 @@ start(void **state)
     struct sks_verifier_config config = verifier;
     char path[160];
 
-    if (set_up(state) != 0)
+    if (verifier_start(state) != 0)
         return -1;
     sks_verifier_free(vs.verifier);
     config.trust = vs.trust;
@@ -98,7 +106,7 @@ stop(void **state)
     sks_catalogue_close(api.catalogue);
     sks_tokens_close(api.tokens);
     softhsm_stop();
-    return tear_down(state);
+    return verifier_stop(state);
 }
 
 static void

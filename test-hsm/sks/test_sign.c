@@ -2,11 +2,14 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #include <acme/base64url.h>
 #include <certs/constraints.h>
+#include <certs/tnauthlist.h>
 #include <sks/identity.h>
 #include <sks/sign.h>
 #include <sks/verify.h>

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include <certs/constraints.h>
+#include <certs/tnauthlist.h>
 #include <sks/signers.h>
 
 #include "ecosystem.h"

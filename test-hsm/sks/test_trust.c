@@ -3,6 +3,9 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <sys/stat.h>
@@ -10,6 +13,7 @@
 #include <cmocka.h>
 
 #include <acme/ca_list.h>
+#include <certs/tnauthlist.h>
 #include <sks/trust.h>
 
 #include "data.h"

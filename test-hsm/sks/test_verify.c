@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "data.h"
 #include "verifier_fixture.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -663,5 +664,5 @@ main(void)
         cmocka_unit_test(a_call_without_parties_or_identity_is_a_misuse),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, verifier_start, verifier_stop);
 }

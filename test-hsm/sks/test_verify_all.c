@@ -1,5 +1,16 @@
 /* test_verify_all.c - mirrors sks/src/verify_all.c and verify_claims.c: all types of PASSporT,
  * several of them in one call. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "data.h"
+#include "peer.h"
 #include "verifier_fixture.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -847,14 +858,14 @@ static int
 start(void **state)
 {
     rogue_key = peer_key_from_pem("self/rogue-leaf.key.pem");
-    return set_up(state);
+    return verifier_start(state);
 }
 
 static int
 stop(void **state)
 {
     EVP_PKEY_free(rogue_key);
-    return tear_down(state);
+    return verifier_stop(state);
 }
 
 int

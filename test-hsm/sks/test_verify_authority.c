@@ -3,10 +3,14 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #include <certs/constraints.h>
+#include <certs/tnauthlist.h>
 #include <sks/verify.h>
 
 #include "ecosystem.h"
