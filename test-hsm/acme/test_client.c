@@ -13,17 +13,13 @@
 
 #include <cmocka.h>
 
-#include <acme/client.h>
 #include <certs/cert.h>
 #include <certs/csr.h>
 
-#include "ca_fixture.h"
+#include "client_group.h"
 #include "data.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
-static struct ca_fixture ca;
-static struct hsm_key *account_key;
 
 /* ---- a client with its callbacks ---- */
 
@@ -64,23 +60,11 @@ ordered(void *context, const char *url)
 static struct acme_client *
 client_of(const struct sp *sp)
 {
-    struct acme_client *client = NULL;
-    struct hsm_reason why = {""};
-    char directory[CA_URL_SIZE];
-
-    snprintf(directory, sizeof(directory), "%s/acme/directory", ca.pa.base_url);
-    if (acme_client_new(
-            &(struct acme_client_config){
-                .http = ca.pa.http,
-                .directory_url = directory,
-                .account_key = account_key,
-                .contact = "mailto:noc@sp.example",
-                .member = sp->member,
-                .poll_limit_s = sp->poll_limit_s != 0 ? sp->poll_limit_s : 10,
-            },
-            &client, &why) != HSM_OK)
-        fail_msg("%s", why.text);
-    return client;
+    return client_group_new((struct acme_client_config){
+        .contact = "mailto:noc@sp.example",
+        .member = sp->member,
+        .poll_limit_s = sp->poll_limit_s != 0 ? sp->poll_limit_s : 10,
+    });
 }
 
 /* A fresh key for each certificate. */
@@ -554,23 +538,6 @@ a_directory_without_its_resources_is_refused(void **state)
     assert_null(client);
 }
 
-static int
-start(void **state)
-{
-    (void)state;
-    ca_fixture_start(&ca);
-    return hsm_key_generate(ca.pa.token, "acme-account", &account_key) == HSM_OK ? 0 : -1;
-}
-
-static int
-stop(void **state)
-{
-    (void)state;
-    hsm_key_free(account_key);
-    ca_fixture_stop(&ca);
-    return 0;
-}
-
 int
 main(void)
 {
@@ -587,5 +554,5 @@ main(void)
         cmocka_unit_test(a_directory_without_its_resources_is_refused),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, client_group_start, client_group_stop);
 }

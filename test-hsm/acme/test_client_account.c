@@ -14,38 +14,20 @@
 #include <openssl/hmac.h>
 
 #include <acme/base64url.h>
-#include <acme/client.h>
 #include <acme/json.h>
 #include <acme/jws.h>
 
-#include "ca_fixture.h"
+#include "client_group.h"
 
 /* 48 octets. */
 #define MAC_KEY_TEXT "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 
-static struct ca_fixture ca;
 static struct hsm_key *keys[4];
-
-static struct acme_client *
-client_with(struct acme_client_config config)
-{
-    struct acme_client *client = NULL;
-    struct hsm_reason why = {""};
-    char directory[CA_URL_SIZE];
-
-    snprintf(directory, sizeof(directory), "%s/acme/directory", ca.pa.base_url);
-    config.http = ca.pa.http;
-    config.directory_url = directory;
-    config.poll_limit_s = 5;
-    if (acme_client_new(&config, &client, &why) != HSM_OK)
-        fail_msg("%s", why.text);
-    return client;
-}
 
 static struct acme_client *
 client_of(struct hsm_key *key)
 {
-    return client_with((struct acme_client_config){.account_key = key});
+    return client_group_new((struct acme_client_config){.account_key = key, .poll_limit_s = 5});
 }
 
 /* ---- the CA's data of an account ---- */
@@ -54,19 +36,19 @@ static void
 an_account_is_found_only_when_it_was_made(void **state)
 {
     struct acme_client *client = client_of(keys[0]);
-    struct acme_client_account_state account;
+    struct acme_client_account_state shown;
     struct hsm_reason why = {""};
 
     (void)state;
     assert_int_equal(acme_client_account_find(client, &why), HSM_ERR_NOT_FOUND);
     assert_null(acme_client_kid(client));
-    assert_int_equal(acme_client_account_read(client, &account, &why), HSM_ERR_NOT_FOUND);
+    assert_int_equal(acme_client_account_read(client, &shown, &why), HSM_ERR_NOT_FOUND);
     assert_int_equal(acme_client_account(client, &why), HSM_OK);
     acme_client_free(client);
     client = client_of(keys[0]);
-    assert_int_equal(acme_client_account_read(client, &account, &why), HSM_OK);
-    assert_string_equal(account.status, "valid");
-    assert_string_equal(account.contacts, "");
+    assert_int_equal(acme_client_account_read(client, &shown, &why), HSM_OK);
+    assert_string_equal(shown.status, "valid");
+    assert_string_equal(shown.contacts, "");
     acme_client_free(client);
 }
 
@@ -74,20 +56,20 @@ static void
 a_contact_is_replaced_and_taken_away(void **state)
 {
     struct acme_client *client = client_of(keys[0]);
-    struct acme_client_account_state account;
+    struct acme_client_account_state shown;
     struct hsm_reason why = {""};
 
     (void)state;
     assert_int_equal(acme_client_account(client, &why), HSM_OK);
     assert_int_equal(acme_client_account_update(client, "mailto:noc@sp.example", &why), HSM_OK);
-    assert_int_equal(acme_client_account_read(client, &account, &why), HSM_OK);
-    assert_string_equal(account.contacts, "mailto:noc@sp.example");
+    assert_int_equal(acme_client_account_read(client, &shown, &why), HSM_OK);
+    assert_string_equal(shown.contacts, "mailto:noc@sp.example");
     assert_int_equal(acme_client_account_update(client, "tel:+1", &why), HSM_ERR_DENIED);
     assert_non_null(strstr(why.text, "unsupportedContact"));
     assert_non_null(strstr(why.text, "change the contact")); /* what the operator can do */
     assert_int_equal(acme_client_account_update(client, NULL, &why), HSM_OK);
-    assert_int_equal(acme_client_account_read(client, &account, &why), HSM_OK);
-    assert_string_equal(account.contacts, "");
+    assert_int_equal(acme_client_account_read(client, &shown, &why), HSM_OK);
+    assert_string_equal(shown.contacts, "");
     acme_client_free(client);
 }
 
@@ -110,17 +92,17 @@ static void
 what_is_no_url_is_not_told_as_a_contact(void **state)
 {
     struct acme_client *client = client_of(keys[0]);
-    struct acme_client_account_state account;
+    struct acme_client_account_state shown;
     struct hsm_reason why = {""};
 
     (void)state;
     assert_int_equal(acme_client_account(client, &why), HSM_OK);
     assert_non_null(strstr(acme_client_kid(client), "/acct/"));
     ca.intercept = answer_with_escapes;
-    assert_int_equal(acme_client_account_read(client, &account, &why), HSM_OK);
+    assert_int_equal(acme_client_account_read(client, &shown, &why), HSM_OK);
     ca.intercept = NULL;
-    assert_string_equal(account.status, "?");
-    assert_string_equal(account.contacts, "mailto:b");
+    assert_string_equal(shown.status, "?");
+    assert_string_equal(shown.contacts, "mailto:b");
     acme_client_free(client);
 }
 
@@ -128,7 +110,7 @@ static void
 a_key_change_leaves_the_account_and_takes_the_old_key_away(void **state)
 {
     struct acme_client *client = client_of(keys[1]), *other = client_of(keys[0]);
-    struct acme_client_account_state account;
+    struct acme_client_account_state shown;
     struct hsm_reason why = {""};
     char kid[CA_URL_SIZE];
 
@@ -139,7 +121,7 @@ a_key_change_leaves_the_account_and_takes_the_old_key_away(void **state)
     assert_int_equal(acme_client_account(other, &why), HSM_OK);
     assert_int_equal(acme_client_account_rollover(client, keys[0], &why), HSM_ERR_EXISTS);
     assert_int_equal(acme_client_account_rollover(client, keys[2], &why), HSM_OK);
-    assert_int_equal(acme_client_account_read(client, &account, &why), HSM_OK); /* by the new key */
+    assert_int_equal(acme_client_account_read(client, &shown, &why), HSM_OK); /* by the new key */
     acme_client_free(client);
 
     client = client_of(keys[2]);
@@ -270,7 +252,8 @@ want_binding(struct ca_fixture *fixture, const struct acme_http_request *request
 static void
 an_account_is_bound_as_the_rfc_says(void **state)
 {
-    struct acme_client_config config = {.account_key = keys[0], .eab_kid = "sp-7"};
+    struct acme_client_config config = {
+        .poll_limit_s = 5, .account_key = keys[0], .eab_kid = "sp-7"};
     struct acme_client *client = client_of(keys[0]);
     struct hsm_secret *mac_key = NULL;
     struct hsm_reason why = {""};
@@ -283,7 +266,7 @@ an_account_is_bound_as_the_rfc_says(void **state)
 
     assert_int_equal(hsm_secret_new(MAC_KEY_TEXT, strlen(MAC_KEY_TEXT), &mac_key), HSM_OK);
     config.eab_key = mac_key;
-    client = client_with(config);
+    client = client_group_new(config);
     memset(&binding, 0, sizeof(binding));
     assert_int_equal(acme_client_account(client, &why), HSM_OK);
     assert_int_equal(binding.seen, 1);
@@ -302,13 +285,14 @@ a_mac_key_that_is_none_is_refused_and_not_told(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-        struct acme_client_config config = {.account_key = keys[0], .eab_kid = "sp-7"};
+        struct acme_client_config config = {
+            .poll_limit_s = 5, .account_key = keys[0], .eab_kid = "sp-7"};
         struct hsm_secret *mac_key = NULL;
         struct acme_client *client;
 
         assert_int_equal(hsm_secret_new(wrong[i], strlen(wrong[i]), &mac_key), HSM_OK);
         config.eab_key = mac_key;
-        client = client_with(config);
+        client = client_group_new(config);
         assert_int_equal(acme_client_account(client, &why), HSM_ERR_MALFORMED);
         assert_null(strstr(why.text, wrong[i]));
         acme_client_free(client);
@@ -334,8 +318,7 @@ half_a_binding_is_a_fault_of_the_caller(void **state)
 static int
 start(void **state)
 {
-    (void)state;
-    ca_fixture_start(&ca);
+    ca_group_start_alone(state);
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
         char label[16];
 
@@ -349,11 +332,9 @@ start(void **state)
 static int
 stop(void **state)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
         hsm_key_free(keys[i]);
-    ca_fixture_stop(&ca);
-    return 0;
+    return ca_group_stop(state);
 }
 
 int

@@ -16,17 +16,13 @@
 #include <openssl/x509.h>
 
 #include <acme/base64url.h>
-#include <acme/client.h>
 #include <acme/jws.h>
 #include <certs/cert.h>
 
-#include "ca_fixture.h"
+#include "client_group.h"
 #include "data.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
-static struct ca_fixture ca;
-static struct hsm_key *account_key;
 
 /* ---- a CA that follows a script ---- */
 
@@ -118,19 +114,8 @@ open_book(const struct line *lines, size_t count)
 static struct acme_client *
 client_new(enum acme_tnauthlist_text text)
 {
-    struct acme_client *client = NULL;
-    struct hsm_reason why = {""};
-    char directory[CA_URL_SIZE];
-
-    snprintf(directory, sizeof(directory), "%s/acme/directory", ca.pa.base_url);
-    if (acme_client_new(&(struct acme_client_config){.http = ca.pa.http,
-                                                     .directory_url = directory,
-                                                     .account_key = account_key,
-                                                     .tnauthlist_text = text,
-                                                     .poll_limit_s = 8},
-                        &client, &why) != HSM_OK)
-        fail_msg("%s", why.text);
-    return client;
+    return client_group_new(
+        (struct acme_client_config){.tnauthlist_text = text, .poll_limit_s = 8});
 }
 
 static const char directory_without_renewals[] =
@@ -754,23 +739,6 @@ a_tnauthlist_is_written_as_the_ca_wants_it(void **state)
     certs_tnauthlist_free(list);
 }
 
-static int
-start(void **state)
-{
-    (void)state;
-    ca_fixture_start(&ca);
-    return hsm_key_generate(ca.pa.token, "acme-account", &account_key) == HSM_OK ? 0 : -1;
-}
-
-static int
-stop(void **state)
-{
-    (void)state;
-    hsm_key_free(account_key);
-    ca_fixture_stop(&ca);
-    return 0;
-}
-
 int
 main(void)
 {
@@ -790,5 +758,5 @@ main(void)
         cmocka_unit_test(a_tnauthlist_is_written_as_the_ca_wants_it),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, client_group_start, client_group_stop);
 }
