@@ -239,6 +239,18 @@ is_same_path(const struct path_search *search, const STACK_OF(X509) * verified)
     return true;
 }
 
+/* Missing memory says nothing about the certificate. Empties OpenSSL's queue of errors. */
+static bool
+was_out_of_memory(void)
+{
+    bool was = false;
+    unsigned long error;
+
+    while ((error = ERR_get_error()) != 0)
+        was = was || ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE;
+    return was;
+}
+
 static enum hsm_status
 verify_with(X509_STORE_CTX *ctx, const struct path_search *search, struct hsm_reason *why)
 {
@@ -246,6 +258,7 @@ verify_with(X509_STORE_CTX *ctx, const struct path_search *search, struct hsm_re
     int error;
 
     X509_STORE_CTX_set_verify_cb(ctx, last_second_is_valid);
+    ERR_clear_error(); /* errors from here on are those of the validation */
     if (X509_verify_cert(ctx) == 1) {
         if (is_same_path(search, X509_STORE_CTX_get0_chain(ctx)))
             return HSM_OK;
@@ -253,8 +266,7 @@ verify_with(X509_STORE_CTX *ctx, const struct path_search *search, struct hsm_re
     }
     error = X509_STORE_CTX_get_error(ctx);
     cert = X509_STORE_CTX_get_current_cert(ctx);
-    ERR_clear_error();
-    if (error == X509_V_ERR_OUT_OF_MEM)
+    if (was_out_of_memory() || error == X509_V_ERR_OUT_OF_MEM)
         return HSM_ERR_NOMEM;
     return certs_path_refuse(why, cert == NULL ? search->certs[0] : cert,
                              X509_verify_cert_error_string(error));

@@ -14,6 +14,10 @@
 #define SETS_MIN 8
 #define LOCKS    64 /* a power of two; sets share them */
 
+/* Seconds that a refusal is kept: OpenSSL reports some faults of its own, such as missing memory,
+ * as faults of a certificate, and these must not last. */
+#define REFUSED_S 300
+
 /* All that a verdict depends on besides the time. */
 struct key {
     uint8_t chain[CERTS_CHAIN_DIGEST_LEN];
@@ -245,15 +249,17 @@ end_before_start(struct verdict *verdict, const struct certs_chain *certs, time_
 
 /*
  * A refusal becomes wrong when a certificate becomes valid that might have helped: it is kept until
- * then. Otherwise only another list, CRL or chain can turn it into an acceptance.
+ * then, for REFUSED_S at most.
  */
 static void
 keep_refused(struct certs_verdicts *verdicts, const struct key *key,
              const struct certs_chain *chain, const struct certs_trust *trust,
              const struct hsm_reason *why, time_t now)
 {
-    struct verdict verdict = {.key = *key, .until = trust->until};
+    struct verdict verdict = {.key = *key, .until = now + REFUSED_S};
 
+    if (verdict.until > trust->until)
+        verdict.until = trust->until;
     end_before_start(&verdict, chain, now);
     end_before_start(&verdict, trust->anchors, now);
     if (verdicts->policy.intermediates != NULL)

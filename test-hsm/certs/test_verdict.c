@@ -12,6 +12,8 @@
 #include "path_fixture.h"
 
 #define A_DAY   86400
+#define EVE     (DATA_NOW + A_DAY - 100) /* just before the certificates "to come" begin */
+#define REFUSED 300 /* seconds that a refusal is kept */
 #define LEAVES  400
 #define THREADS 8
 #define ASKED   2000 /* number of checks by each thread */
@@ -165,11 +167,20 @@ static void
 a_refusal_is_kept_until_a_certificate_begins(void **state)
 {
     (void)state;
-    assert_false(was_kept("leaf to come,int", DATA_NOW, HSM_ERR_UNTRUSTED, "not yet valid"));
-    assert_true(was_kept("leaf to come,int", DATA_NOW, HSM_ERR_UNTRUSTED, "not yet valid"));
+    assert_false(was_kept("leaf to come,int", EVE, HSM_ERR_UNTRUSTED, "not yet valid"));
+    assert_true(was_kept("leaf to come,int", EVE, HSM_ERR_UNTRUSTED, "not yet valid"));
     assert_true(
         was_kept("leaf to come,int", DATA_NOW + A_DAY - 1, HSM_ERR_UNTRUSTED, "not yet valid"));
     assert_false(was_kept("leaf to come,int", DATA_NOW + A_DAY, HSM_OK, NULL));
+}
+
+static void
+a_refusal_is_kept_for_minutes(void **state)
+{
+    (void)state;
+    assert_false(was_kept("leaf", DATA_NOW, HSM_ERR_UNTRUSTED, NULL));
+    assert_true(was_kept("leaf", DATA_NOW + REFUSED, HSM_ERR_UNTRUSTED, NULL));
+    assert_false(was_kept("leaf", DATA_NOW + REFUSED + 1, HSM_ERR_UNTRUSTED, NULL));
 }
 
 /* A root published ahead of time must not cause every unknown chain to be judged each time. */
@@ -181,13 +192,13 @@ a_refusal_is_kept_until_a_root_or_an_intermediate_begins(void **state)
 
     (void)state;
     trust.anchors = with_next;
-    assert_false(was_kept("leaf", DATA_NOW, HSM_ERR_UNTRUSTED, NULL));
+    assert_false(was_kept("leaf", EVE, HSM_ERR_UNTRUSTED, NULL));
     assert_true(was_kept("leaf", DATA_NOW + A_DAY - 1, HSM_ERR_UNTRUSTED, NULL));
     assert_false(was_kept("leaf", DATA_NOW + A_DAY, HSM_OK, NULL));
     trust.anchors = anchors;
     certs_verdicts_free(verdicts);
     assert_int_equal(certs_verdicts_new(&policy, 100, &verdicts), HSM_OK);
-    assert_false(was_kept("leaf", DATA_NOW, HSM_ERR_UNTRUSTED, NULL));
+    assert_false(was_kept("leaf", EVE, HSM_ERR_UNTRUSTED, NULL));
     assert_true(was_kept("leaf", DATA_NOW + A_DAY - 1, HSM_ERR_UNTRUSTED, NULL));
     assert_false(was_kept("leaf", DATA_NOW + A_DAY, HSM_OK, NULL));
     certs_chain_free(with_next);
@@ -286,11 +297,15 @@ what_has_ended_or_is_not_asked_for_is_forgotten(void **state)
 {
     (void)state;
     assert_false(was_kept("leaf,int", DATA_NOW, HSM_OK, NULL)); /* until the leaf expires */
-    assert_false(was_kept("leaf", DATA_NOW, HSM_ERR_UNTRUSTED, NULL)); /* until trust.until */
-    certs_verdicts_forget(verdicts, DATA_NOW + A_DAY, 2 * A_DAY);
+    assert_false(was_kept("leaf", DATA_NOW, HSM_ERR_UNTRUSTED, NULL));
+    certs_verdicts_forget(verdicts, DATA_NOW + REFUSED, 2 * A_DAY);
     assert_int_equal(count().kept, 2);
-    certs_verdicts_forget(verdicts, DATA_NOW + A_DAY + 1, 2 * A_DAY);
+    certs_verdicts_forget(verdicts, DATA_NOW + REFUSED + 1, 2 * A_DAY);
     assert_int_equal(count().kept, 1);
+    certs_verdicts_forget(verdicts, DATA_NOW + A_DAY, 2 * A_DAY);
+    assert_int_equal(count().kept, 1);
+    certs_verdicts_forget(verdicts, DATA_NOW + A_DAY + 1, 2 * A_DAY);
+    assert_int_equal(count().kept, 0);
     assert_false(was_kept("leaf,int", DATA_NOW, HSM_OK, NULL));
     assert_true(was_kept("leaf,int", DATA_NOW + 60, HSM_OK, NULL));
     certs_verdicts_forget(verdicts, DATA_NOW + 3660, 3600);
@@ -421,6 +436,7 @@ main(void)
         CASE(a_new_crl_is_obeyed_at_once),
         CASE(a_new_list_is_obeyed_at_once),
         CASE(a_refusal_is_kept_until_a_certificate_begins),
+        CASE(a_refusal_is_kept_for_minutes),
         CASE(a_refusal_is_kept_until_a_root_or_an_intermediate_begins),
         cmocka_unit_test(the_next_start_is_the_earliest_that_is_to_come),
         CASE(the_policy_of_the_cache_is_its_own),

@@ -6,6 +6,8 @@
  * the CRL. It holds until the first of the certificates, the list or the CRL
  * expires. When one of them is replaced, verdicts based on it are no longer found:
  * nothing has to be invalidated, and a stale verdict cannot be returned.
+ * A refusal is kept for five minutes at most. A failure, such as missing memory, is
+ * an error other than HSM_ERR_UNTRUSTED, and is not kept.
  *
  * Threads may share it. It is bounded; refusals never evict good verdicts. A good
  * verdict keeps the certificates of its path in memory, so the owner calls
