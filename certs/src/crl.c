@@ -612,7 +612,7 @@ certs_crl_show(const struct certs_crl *crl, FILE *to)
             "  next update  %s\n"
             "  entries      %zu\n",
             number, issuer, crl->url,
-            crl->signer_cert_url == NULL ? "(not told)" : crl->signer_cert_url, this_update,
+            crl->signer_cert_url == NULL ? "(not stated)" : crl->signer_cert_url, this_update,
             next_update, crl->count);
     free(issuer);
     OPENSSL_free(number);

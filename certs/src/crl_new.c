@@ -252,8 +252,8 @@ certs_crl_new(const struct certs_crl_request *request, const X509 *signer,
     if (st == HSM_OK)
         st = put_tbs(&tbs, request, signer);
     if (st == HSM_OK && tbs.len > TBS_MAX)
-        st = hsm_refuse(&why, HSM_ERR_UNSUPPORTED,
-                        "CRL: with %zu entries it is longer than anybody reads", request->count);
+        st = hsm_refuse(&why, HSM_ERR_UNSUPPORTED, "CRL: %zu entries, more than verifiers accept",
+                        request->count);
     if (st == HSM_OK)
         st = certs_sign(signer_key, tbs.octets, tbs.len, &made, &made_len);
     certs_der_writer_free(&tbs);

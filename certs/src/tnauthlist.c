@@ -313,7 +313,7 @@ read_count(struct der_reader *from, uint64_t *count, struct hsm_reason *why)
     if ((integer.at[0] & 0x80) != 0)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: a negative count");
     if (integer.left > 1 && integer.at[0] == 0 && (integer.at[1] & 0x80) == 0)
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: a count with a needless zero");
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: a count with a leading zero");
     if (integer.left > sizeof(value)) /* a start of 15 digits allows no count beyond 10^15 */
         return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: a count out of bounds");
     for (size_t i = 0; i < integer.left; i++)

@@ -154,7 +154,7 @@ static const char *
 word_of(int value)
 {
     if (value < 0)
-        return "not told";
+        return "not reported";
     return value == 1 ? "yes" : "no";
 }
 

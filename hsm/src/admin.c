@@ -49,7 +49,7 @@ hsm_watch_remove(struct hsm_slot *slot)
 void
 hsm_slot_begin_inside(struct hsm_slot *slot)
 {
-    slot->inside_is_told = false;
+    slot->inside_is_reported = false;
     slot->inside_since = hsm_clock_ns();
 }
 
@@ -76,12 +76,12 @@ hsm_slot_is_stuck_inside(const struct hsm_slot *slot)
 void
 hsm_slot_look_inside(struct hsm_slot *slot)
 {
-    if (!hsm_slot_is_stuck_inside(slot) || atomic_exchange(&slot->inside_is_told, true))
+    if (!hsm_slot_is_stuck_inside(slot) || atomic_exchange(&slot->inside_is_reported, true))
         return;
     atomic_fetch_add(&slot->counters.stuck, 1);
     hsm_log(HSM_LOG_WARNING, "token %s: a call that is not a signature is stuck in the module",
             slot->name);
-    hsm_slot_tell(slot, HSM_EVENT_STUCK, "");
+    hsm_slot_report(slot, HSM_EVENT_STUCK, "");
 }
 
 /* Nothing in this process can mend it: without a session no key signs, and without its admin gate
@@ -176,7 +176,7 @@ hsm_slot_enter_to_log_in(struct hsm_slot *slot, unsigned wait_ms)
 
     if (admission == HSM_KEPT_BY_FILES) {
         hsm_log(HSM_LOG_WARNING,
-                "token %s: other processes keep its files busy: not waited for any longer",
+                "token %s: other processes keep its files locked: continuing without the lock",
                 slot->name);
         admission = hsm_slot_enter(slot, HSM_TURN_NONE, wait_ms, hsm_deadline_after(wait_ms));
     }

@@ -369,16 +369,16 @@ attempt_session_copy(struct attempts *attempts, const struct hsm_audit_key *key)
         .tried = true,
         .cause = weakness_of(key),
     };
-    bool told = !attempts->scene->slot->settings.quirks.plain_templates;
+    bool was_asked = !attempts->scene->slot->settings.quirks.plain_templates;
 
     outcome.rv = copy(attempts, key, 1, &outcome.taken);
     if (outcome.rv == CKR_OK)
         outcome.remark = "a copy was made, and removed";
     if (outcome.rv != CKR_OK || outcome.taken) {
         state(attempts, key, &outcome);
-    } else if (told && key->info.copyable == 0) {
+    } else if (was_asked && key->info.copyable == 0) {
         state_as(attempts, key->object->uri, &outcome, HSM_AUDIT_FINDING);
-    } else if (told && key->info.copyable == 1) {
+    } else if (was_asked && key->info.copyable == 1) {
         outcome.cause = HSM_CHECK_COPYABLE;
         state_as(attempts, key->object->uri, &outcome, HSM_AUDIT_CONSEQUENCE);
     } else {

@@ -88,7 +88,7 @@ judge_other(const struct hsm_audit_scene *scene, const struct hsm_audit_key *key
                    : (struct judgement){
                          HSM_AUDIT_PASS, HSM_CHECK_NONE,
                          "this module says so of every key; what was generated in it "
-                         "is told by CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE"};
+                         "is shown by CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE"};
     if ((rule->check == HSM_CHECK_MODIFIABLE || rule->check == HSM_CHECK_COPYABLE) &&
         quirks->plain_templates)
         return (struct judgement){HSM_AUDIT_NOT_REPORTED, HSM_CHECK_NONE,
@@ -161,26 +161,26 @@ state_mechanism(struct hsm_audit_scene *scene, struct hsm_audit_key *key,
     CK_ULONG made = hsm_object_read_ulong(reading, CKA_KEY_GEN_MECHANISM);
     struct judgement judgement = {HSM_AUDIT_PASS, HSM_CHECK_NONE, NULL};
     const char *name = hsm_audit_mechanism_name(made);
-    bool told = made != CK_UNAVAILABLE_INFORMATION;
+    bool is_reported = made != CK_UNAVAILABLE_INFORMATION;
 
     if (made != CKM_EC_KEY_PAIR_GEN && key->imported)
         judgement = because_of(HSM_CHECK_LOCAL, NULL);
     else if (made != CKM_EC_KEY_PAIR_GEN && scene->slot->settings.quirks.origin_untold)
         judgement.verdict = HSM_AUDIT_NOT_REPORTED;
     else if (made != CKM_EC_KEY_PAIR_GEN)
-        judgement.verdict = told ? HSM_AUDIT_FINDING : HSM_AUDIT_UNPROVEN;
-    hsm_audit_state(scene->audit,
-                    &(struct hsm_audit_statement){
-                        .check = HSM_CHECK_KEY_GEN_MECHANISM,
-                        .subject = key->object->uri,
-                        .found = !told          ? "not reported"
-                                 : name != NULL ? name
-                                                : "another mechanism",
-                        .evidence = attribute_json(scene->audit, CKA_KEY_GEN_MECHANISM, reading->rv,
-                                                   told ? hsm_audit_mechanism(made) : json_null()),
-                        .verdict = judgement.verdict,
-                        .cause = judgement.cause,
-                    });
+        judgement.verdict = is_reported ? HSM_AUDIT_FINDING : HSM_AUDIT_UNPROVEN;
+    hsm_audit_state(scene->audit, &(struct hsm_audit_statement){
+                                      .check = HSM_CHECK_KEY_GEN_MECHANISM,
+                                      .subject = key->object->uri,
+                                      .found = !is_reported   ? "not reported"
+                                               : name != NULL ? name
+                                                              : "another mechanism",
+                                      .evidence = attribute_json(
+                                          scene->audit, CKA_KEY_GEN_MECHANISM, reading->rv,
+                                          is_reported ? hsm_audit_mechanism(made) : json_null()),
+                                      .verdict = judgement.verdict,
+                                      .cause = judgement.cause,
+                                  });
 }
 
 static json_t *
@@ -203,23 +203,24 @@ state_allowed(struct hsm_audit_scene *scene, struct hsm_audit_key *key, struct h
 {
     CK_MECHANISM_TYPE types[MECHANISMS_MAX];
     size_t len = 0;
-    bool told = hsm_object_read(reading, CKA_ALLOWED_MECHANISMS, types, sizeof(types), &len) &&
-                len >= sizeof(types[0]);
-    size_t count = told ? len / sizeof(types[0]) : 0;
+    bool is_reported =
+        hsm_object_read(reading, CKA_ALLOWED_MECHANISMS, types, sizeof(types), &len) &&
+        len >= sizeof(types[0]);
+    size_t count = is_reported ? len / sizeof(types[0]) : 0;
     bool alone = count == 1 && types[0] == CKM_ECDSA;
 
     hsm_audit_state(scene->audit,
                     &(struct hsm_audit_statement){
                         .check = HSM_CHECK_ALLOWED_MECHANISMS,
                         .subject = key->object->uri,
-                        .found = alone  ? "CKM_ECDSA alone"
-                                 : told ? "others as well"
-                                        : "not reported: no list",
+                        .found = alone         ? "CKM_ECDSA alone"
+                                 : is_reported ? "others as well"
+                                               : "not reported: no list",
                         .evidence = attribute_json(scene->audit, CKA_ALLOWED_MECHANISMS,
                                                    reading->rv, mechanisms_json(types, count)),
-                        .verdict = alone  ? HSM_AUDIT_PASS
-                                   : told ? HSM_AUDIT_INFO
-                                          : HSM_AUDIT_NOT_REPORTED,
+                        .verdict = alone         ? HSM_AUDIT_PASS
+                                   : is_reported ? HSM_AUDIT_INFO
+                                                 : HSM_AUDIT_NOT_REPORTED,
                     });
 }
 

@@ -16,7 +16,7 @@
 
 /* The environment's place: processes that have another one do not wait for us. NULL: not set. */
 static const char *
-told_place(void)
+configured_place(void)
 {
     static const char *const variables[] = {"SOFTHSM2_CONF", "TPM2_PKCS11_STORE"};
 
@@ -30,17 +30,17 @@ told_place(void)
 }
 
 bool
-hsm_host_place_is_told(void)
+hsm_host_place_is_set(void)
 {
-    return told_place() != NULL;
+    return configured_place() != NULL;
 }
 
 static const char *
 place_of(const char *module_path)
 {
-    const char *told = told_place();
+    const char *configured = configured_place();
 
-    return told != NULL ? told : module_path;
+    return configured != NULL ? configured : module_path;
 }
 
 int
@@ -70,7 +70,7 @@ hsm_host_lock(const char *module_path, enum hsm_turn turn)
             return place;
         nanosleep(&step, NULL);
     }
-    hsm_log(HSM_LOG_WARNING, "%s: other processes keep it busy: not waited for any longer",
+    hsm_log(HSM_LOG_WARNING, "%s: other processes keep it locked: continuing without the lock",
             place_of(module_path));
     close(place);
     return -1;

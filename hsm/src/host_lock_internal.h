@@ -46,6 +46,6 @@ void hsm_host_unlock(int lock);
 
 /** The environment names files that processes share: then even starting a module takes a turn,
  * since a module that reads its database keeps another process from writing it. */
-bool hsm_host_place_is_told(void);
+bool hsm_host_place_is_set(void);
 
 #endif

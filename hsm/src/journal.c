@@ -456,7 +456,7 @@ hsm_journal_forget_keys(struct hsm_journal *journal)
 /* ---- uses ---- */
 
 static bool
-goes_on(const struct hsm_journal *journal, enum hsm_use_kind kind)
+continues_without_journal(const struct hsm_journal *journal, enum hsm_use_kind kind)
 {
     if (journal->config.on_failure == HSM_JOURNAL_BY_KIND)
         return !hsm_use_is_durable(kind);
@@ -478,7 +478,7 @@ hsm_journal_may(struct hsm_journal *journal)
     if (atomic_load_explicit(&journal->accepting, memory_order_relaxed) &&
         !atomic_load_explicit(&journal->failing, memory_order_relaxed))
         return HSM_OK;
-    return goes_on(journal, hsm_use_now().kind) ? HSM_OK : count_refused(journal);
+    return continues_without_journal(journal, hsm_use_now().kind) ? HSM_OK : count_refused(journal);
 }
 
 /* In `ms`, but not past a call's deadline and its grace time. */
@@ -571,7 +571,7 @@ hsm_journal_use(struct hsm_journal *journal, const struct hsm_journal_key *key,
         hsm_journal_wake(journal, durable || hsm_ring_is_filling(journal->ring));
     if (taken && (!durable || is_durable(journal, position, deadline)))
         return outcome;
-    if (outcome != HSM_OK || goes_on(journal, use.kind))
+    if (outcome != HSM_OK || continues_without_journal(journal, use.kind))
         return outcome;
     return count_refused(journal);
 }

@@ -181,7 +181,8 @@ retain(struct hsm_journal *journal)
         return;
     pthread_mutex_lock(&journal->index_lock);
     if (lock_index(journal) == HSM_OK && hsm_index_retain(&journal->index, since) != HSM_OK)
-        hsm_log(HSM_LOG_ERROR, "journal %s: files stay after their time", journal->config.dir);
+        hsm_log(HSM_LOG_ERROR, "journal %s: files older than retain-days could not all be removed",
+                journal->config.dir);
     hsm_index_unlock(&journal->index);
     pthread_mutex_unlock(&journal->index_lock);
 }

@@ -20,7 +20,7 @@ struct hsm_journal_key {
     char id[HSM_HEX_LEN(HSM_JOURNAL_KEY_LEN) + 1];
     uint8_t hash[HSM_SHA256_LEN]; /* of its SubjectPublicKeyInfo */
     char detail[HSM_JOURNAL_DETAIL_MAX]; /* label, token, point: for the key's own line */
-    uint64_t told_in; /* the writer's: number of the file in which it was last introduced */
+    uint64_t introduced_in; /* the writer's: number of the file in which it was last introduced */
     unsigned holders; /* signers; 0: no new entry will name it */
     uint64_t entries; /* put into the ring when the last holder was done with it */
     struct hsm_journal_key *next;
@@ -68,7 +68,7 @@ struct hsm_journal {
 
     struct hsm_file file; /* the writer's */
     uint64_t file_number; /* the writer's: number of its file, from 1 */
-    uint64_t lost_told; /* the writer's: value of `lost` when it was last recorded */
+    uint64_t lost_recorded; /* the writer's: value of `lost` when it was last recorded */
     struct hsm_ring_entry held; /* the writer's: taken from the ring, but not yet a line */
     bool holds;
     int64_t rotates_after; /* the writer's: next try, after no file could be begun */

@@ -74,7 +74,8 @@ put_own_line(struct hsm_journal *journal, const char *kind, const char *detail)
 static enum hsm_status
 introduce(struct hsm_journal *journal, const struct hsm_journal_key *key)
 {
-    struct hsm_journal_key *own = (struct hsm_journal_key *)key; /* told_in belongs to the writer */
+    struct hsm_journal_key *own =
+        (struct hsm_journal_key *)key; /* introduced_in belongs to the writer */
     enum hsm_status st;
     const struct hsm_line line = {.time_us = hsm_time_now_us(),
                                   .kind = "key",
@@ -83,11 +84,11 @@ introduce(struct hsm_journal *journal, const struct hsm_journal_key *key)
                                   .who = journal->config.program,
                                   .detail = key->detail};
 
-    if (key->told_in == journal->file_number)
+    if (key->introduced_in == journal->file_number)
         return HSM_OK;
     st = hsm_file_line(&journal->file, &line);
     if (st == HSM_OK)
-        own->told_in = journal->file_number;
+        own->introduced_in = journal->file_number;
     return st;
 }
 
@@ -117,19 +118,19 @@ put_lost(struct hsm_journal *journal)
     uint64_t lost = journal->lost;
     enum hsm_status st;
 
-    if (lost == journal->lost_told)
+    if (lost == journal->lost_recorded)
         return HSM_OK;
-    hsm_detail_put_number(detail, sizeof(detail), "records", lost - journal->lost_told);
+    hsm_detail_put_number(detail, sizeof(detail), "records", lost - journal->lost_recorded);
     st = put_own_line(journal, "lost", detail);
     if (st == HSM_OK)
-        journal->lost_told = lost;
+        journal->lost_recorded = lost;
     return st;
 }
 
 /* ---- to the disk ---- */
 
 static void
-committed(struct hsm_journal *journal)
+publish_progress(struct hsm_journal *journal)
 {
     struct hsm_file_state now;
 
@@ -176,7 +177,7 @@ to_disk(struct hsm_journal *journal)
     }
     set_failing(journal, st != HSM_OK, errno);
     if (st == HSM_OK)
-        committed(journal);
+        publish_progress(journal);
     return st;
 }
 
@@ -208,7 +209,7 @@ drain(struct hsm_journal *journal)
         journal->holds = true;
         st = put_held(journal);
     }
-    if (st == HSM_OK && journal->lost != journal->lost_told) {
+    if (st == HSM_OK && journal->lost != journal->lost_recorded) {
         any = true;
         st = put_lost(journal);
     }
@@ -314,8 +315,8 @@ last_lines(struct hsm_journal *journal)
         close_file(journal);
         return;
     }
-    hsm_log(HSM_LOG_ERROR, "journal %s: %s: what could not be written is lost", journal->config.dir,
-            journal->file.name);
+    hsm_log(HSM_LOG_ERROR, "journal %s: %s: entries that could not be written are lost",
+            journal->config.dir, journal->file.name);
     hsm_file_end(&journal->file);
 }
 

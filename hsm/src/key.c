@@ -50,7 +50,8 @@ check_info(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
         return HSM_ERR_UNSUPPORTED;
     }
     if (info->always_authenticate == 1) {
-        hsm_log(HSM_LOG_ERROR, "key %s: wants the PIN each time (CKA_ALWAYS_AUTHENTICATE)",
+        hsm_log(HSM_LOG_ERROR,
+                "key %s: requires the PIN for each signature (CKA_ALWAYS_AUTHENTICATE)",
                 info->label);
         return HSM_ERR_UNSUPPORTED;
     }
@@ -288,7 +289,7 @@ check_as_asked(const struct hsm_key_info *info)
 {
     if (info->sign == 1)
         return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "key %s: the token does not say that it may sign", info->label);
+    hsm_log(HSM_LOG_ERROR, "key %s: its CKA_SIGN is not true on the token", info->label);
     return HSM_ERR_UNTRUSTED;
 }
 

@@ -100,7 +100,7 @@ line_escaped(struct line *line, const char *text)
         size_t pin = pin_value_len((const char *)s);
 
         if (pin > 0) {
-            if (!line_puts(line, "pin-value=(not told)"))
+            if (!line_puts(line, "pin-value=(hidden)"))
                 return false;
             s += pin;
             continue;

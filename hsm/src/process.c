@@ -37,8 +37,8 @@ forget_key_log(void)
     static const char name[] = "SSLKEYLOGFILE";
 
     if (getenv(name) != NULL)
-        hsm_log(HSM_LOG_WARNING, "%s is set and not heeded: secrets of connections stay here",
-                name);
+        hsm_log(HSM_LOG_WARNING,
+                "%s is set and ignored: it would write the secrets of connections to a file", name);
     return unsetenv(name);
 }
 

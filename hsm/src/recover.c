@@ -26,7 +26,7 @@ hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const char *w
         return; /* already reported, or the epoch is over */
     atomic_fetch_add(&slot->counters.losses, 1);
     hsm_log(HSM_LOG_WARNING, "token %s: lost: %s", slot->name, why);
-    hsm_slot_tell(slot, HSM_EVENT_LOST, why);
+    hsm_slot_report(slot, HSM_EVENT_LOST, why);
     pthread_mutex_lock(&slot->care_lock);
     slot->lost = true;
     slot->restart_wanted = restart;
@@ -134,7 +134,7 @@ present_pin(struct hsm_slot *slot)
     if (!is_refusal(rv))
         return hsm_ckr_action(rv) == HSM_CKR_NONE ? HSM_OK : hsm_ckr_log(rv, "login");
     hsm_latch_set(&slot->token);
-    hsm_slot_tell(slot, HSM_EVENT_PIN_REFUSED, hsm_ckr_name(rv));
+    hsm_slot_report(slot, HSM_EVENT_PIN_REFUSED, hsm_ckr_name(rv));
     (void)hsm_ckr_log(rv, "login, not tried again");
     return HSM_ERR_DENIED;
 }
@@ -229,7 +229,7 @@ recovered(struct hsm_slot *slot, int64_t since)
             (long long)((hsm_clock_ns() - since) / HSM_NS_PER_MS));
     if (slot->opened) {
         atomic_fetch_add(&slot->counters.recoveries, 1);
-        hsm_slot_tell(slot, HSM_EVENT_RECOVERED, ""); /* before a call that waited can return */
+        hsm_slot_report(slot, HSM_EVENT_RECOVERED, ""); /* before a call that waited can return */
     }
     slot->opened = true;
     pthread_mutex_lock(&slot->care_lock);

@@ -154,7 +154,7 @@ hsm_secret_read(const char *path, struct hsm_secret **out)
         return HSM_ERR_IO;
     }
     if (S_ISREG(about.st_mode) && (about.st_mode & (S_IRWXG | S_IRWXO)) != 0)
-        hsm_log(HSM_LOG_WARNING, "secret from %s: mode %04o lets others at it", path,
+        hsm_log(HSM_LOG_WARNING, "secret from %s: mode %04o gives other users access", path,
                 (unsigned)about.st_mode & 07777);
     st = secret_from_fd(fd, path, out);
     close(fd);
@@ -174,7 +174,8 @@ hsm_secret_read_own(const char *path, struct hsm_secret **out)
     }
     if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode) || about.st_uid != geteuid() ||
         (about.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-        hsm_log(HSM_LOG_ERROR, "secret from %s: not a file that is ours alone", path);
+        hsm_log(HSM_LOG_ERROR,
+                "secret from %s: not a file of this user with access for this user only", path);
         close(fd);
         return HSM_ERR_DENIED;
     }

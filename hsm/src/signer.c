@@ -295,7 +295,7 @@ lose(struct call *call, unsigned epoch, bool restart, const char *why)
 
 /* No room for a session: use the open ones, or wait for other processes to free some. */
 static enum hsm_status
-fewer(struct call *call, struct hsm_session *session)
+retire_session(struct call *call, struct hsm_session *session)
 {
     struct hsm_slot *slot = call->signer->slot;
     bool left_behind;
@@ -304,7 +304,7 @@ fewer(struct call *call, struct hsm_session *session)
         hsm_job_holds(call->job, NULL);
     left_behind = hsm_pool_is_left_behind(&slot->pool, session);
     if (hsm_pool_retire(&slot->pool, session))
-        hsm_slot_tell(slot, HSM_EVENT_FEWER_SESSIONS, "CKR_SESSION_COUNT");
+        hsm_slot_report(slot, HSM_EVENT_FEWER_SESSIONS, "CKR_SESSION_COUNT");
     else if (!left_behind)
         pause_for(call, MISSING_MS);
     return HSM_ERR_BUSY;
@@ -343,7 +343,7 @@ failed(struct call *call, struct hsm_session *session, unsigned epoch, CK_RV rv)
     call->again = true;
     switch (hsm_ckr_action(rv)) {
     case HSM_CKR_FEWER:
-        return fewer(call, session);
+        return retire_session(call, session);
     case HSM_CKR_THROTTLE:
         return throttled(call, session, epoch, why);
     case HSM_CKR_LOGIN:
@@ -379,9 +379,9 @@ wrong(struct call *call, unsigned epoch)
     /* The key must prove itself in the recovery that this starts, or in the next one if the token
      * was recovered since the signature was made. */
     call->signer->doubted = true;
-    hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is not its signature",
+    hsm_log(HSM_LOG_ERROR, "key %s: the token returned a wrong signature",
             call->signer->info.label);
-    hsm_slot_tell(slot, HSM_EVENT_WRONG_SIGNATURE, call->signer->info.label);
+    hsm_slot_report(slot, HSM_EVENT_WRONG_SIGNATURE, call->signer->info.label);
     call->again = ++call->wrong < HSM_WRONG_MAX;
     (void)lose(call, epoch, false, "a wrong signature");
     return HSM_ERR_CRYPTO;
@@ -555,8 +555,7 @@ try_once(const struct hsm_signer *signer, const uint8_t *digest)
     if (form == HSM_FORM_GOOD &&
         hsm_es256_verifier_verify_digest(signer->verifier, digest, sig) == HSM_OK)
         return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is not its signature",
-            signer->info.label);
+    hsm_log(HSM_LOG_ERROR, "key %s: the token returned a wrong signature", signer->info.label);
     return HSM_ERR_CRYPTO;
 }
 

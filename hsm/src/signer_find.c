@@ -22,12 +22,13 @@ static const struct refusal not_there = {HSM_ERR_NOT_FOUND, HSM_EVENT_KEY_MISSIN
                                          "is not on the token any more"};
 static const struct refusal several = {HSM_ERR_AMBIGUOUS, HSM_EVENT_KEY_REFUSED,
                                        "refused: another key has its CKA_ID"};
-static const struct refusal another = {HSM_ERR_UNTRUSTED, HSM_EVENT_KEY_REFUSED,
-                                       "refused: it is not what it was before the token was lost"};
+static const struct refusal another = {
+    HSM_ERR_UNTRUSTED, HSM_EVENT_KEY_REFUSED,
+    "refused: its public key or attributes changed while the token was unavailable"};
 /* Applies to this token or connection: elsewhere the same key may be good. */
-static const struct refusal gives_wrong_ones = {
+static const struct refusal signs_wrongly = {
     HSM_ERR_CRYPTO, HSM_EVENT_KEY_REFUSED,
-    "refused: what the token answers for it are not its signatures; others sign"};
+    "refused: the token returns wrong signatures for it; other keys sign"};
 
 /* Whatever the token shows: a key that is retired meanwhile may have been seen before it was
  * destroyed. */
@@ -44,7 +45,7 @@ refuse(struct hsm_signer *signer, const struct refusal *refusal)
 {
     if (signer->refused_with != refusal->status) {
         hsm_log(HSM_LOG_ERROR, "key %s: %s", signer->info.label, refusal->text);
-        hsm_slot_tell(signer->slot, refusal->kind, signer->info.label);
+        hsm_slot_report(signer->slot, refusal->kind, signer->info.label);
     }
     signer->refused_with = refusal->status;
     set_status(signer, refusal->status);
@@ -129,11 +130,11 @@ try_often(const struct hsm_signer *signer)
 }
 
 static void
-distrust(struct hsm_signer *signer)
+refuse_wrong_signer(struct hsm_signer *signer)
 {
     signer->doubted = true;
     signer->tried_again = hsm_deadline_after(DOUBT_MS);
-    refuse(signer, &gives_wrong_ones);
+    refuse(signer, &signs_wrongly);
 }
 
 static bool
@@ -174,7 +175,7 @@ release_all(struct hsm_signer **all, size_t count)
 }
 
 static void
-believe(struct hsm_signer *signer)
+accept_again(struct hsm_signer *signer)
 {
     signer->doubted = false;
     signer->refused_with = HSM_OK;
@@ -191,7 +192,7 @@ find_for_recovery(struct hsm_signer *signer)
     if (found && signer->doubted)
         set_status(signer, HSM_OK); /* prove_all() tries it */
     else if (found)
-        believe(signer);
+        accept_again(signer);
     return st;
 }
 
@@ -208,10 +209,10 @@ find_missing(struct hsm_signer *signer)
     if (found && signer->doubted)
         st = hsm_signer_try(signer);
     if (found && st == HSM_OK)
-        believe(signer);
+        accept_again(signer);
     if (!found || st != HSM_ERR_CRYPTO)
         return st;
-    distrust(signer);
+    refuse_wrong_signer(signer);
     return HSM_OK;
 }
 
@@ -248,7 +249,7 @@ prove_one(struct hsm_signer *signer, struct proof *proof)
     signer->disproved = st == HSM_ERR_CRYPTO;
     if (st == HSM_OK) {
         proof->good = true;
-        believe(signer);
+        accept_again(signer);
     } else if (st == HSM_ERR_CRYPTO) {
         proof->wrong = true;
     } else if (st != HSM_ERR_DENIED && st != HSM_ERR_UNSUPPORTED) {
@@ -285,7 +286,7 @@ hsm_signers_prove(struct hsm_slot *slot)
     prove_all(all, n, &proof);
     for (size_t i = 0; i < n && proof.failure == HSM_OK && proof.good; i++) {
         if (all[i]->disproved)
-            distrust(all[i]);
+            refuse_wrong_signer(all[i]);
     }
     release_all(all, n);
     return proof.failure == HSM_OK && (proof.good || !proof.wrong) ? HSM_OK : HSM_ERR_BUSY;

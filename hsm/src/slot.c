@@ -144,7 +144,7 @@ hsm_route_parse(const char *text, enum hsm_route *out)
 }
 
 void
-hsm_slot_tell(const struct hsm_slot *slot, enum hsm_event_kind kind, const char *detail)
+hsm_slot_report(const struct hsm_slot *slot, enum hsm_event_kind kind, const char *detail)
 {
     const struct hsm_event event = {kind, slot->label, detail};
 

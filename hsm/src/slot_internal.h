@@ -97,7 +97,7 @@ struct hsm_slot {
     atomic_uint stuck_now; /* signatures */
     _Atomic(int64_t) inside_since; /* start of a call in the module without a session of its pool,
                                     * hsm_clock_ns(); 0: no such call */
-    atomic_bool inside_is_told; /* that this call is stuck was reported */
+    atomic_bool inside_is_reported; /* that this call is stuck was reported */
     atomic_uint refs; /* held by tokens and signers */
     unsigned users; /* tokens that have it open; under the module's lock */
     struct hsm_slot *next; /* on the same module */
@@ -155,7 +155,7 @@ void hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session, i
 void hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const char *why);
 
 /** Call the configured event callback. */
-void hsm_slot_tell(const struct hsm_slot *slot, enum hsm_event_kind kind, const char *detail);
+void hsm_slot_report(const struct hsm_slot *slot, enum hsm_event_kind kind, const char *detail);
 
 /* ---- admin.c ---- */
 

@@ -177,7 +177,7 @@ became_ready(struct supervisor *supervisor, struct slot *slot, int64_t now)
 }
 
 static void
-hear(struct supervisor *supervisor, struct slot *slot, int64_t now)
+read_heartbeats(struct supervisor *supervisor, struct slot *slot, int64_t now)
 {
     char beats[BEATS_MAX];
     ssize_t n = recv(slot->line, beats, sizeof(beats), MSG_DONTWAIT);
@@ -398,7 +398,7 @@ reap(struct supervisor *supervisor, struct slot *slot, int64_t now)
     if (waitpid(slot->pid, &status, WNOHANG) != slot->pid)
         return;
     if (slot->line >= 0)
-        hear(supervisor, slot, now); /* it may have become ready just before */
+        read_heartbeats(supervisor, slot, now); /* it may have become ready just before */
     if (slot->line >= 0)
         close(slot->line);
     slot->line = -1;
@@ -473,7 +473,7 @@ poll_timeout(int64_t due)
 
 /* The machine was paused, or all processes were stopped: no worker could send heartbeats either. */
 static void
-forgive(struct supervisor *supervisor, int64_t late)
+extend_deadlines(struct supervisor *supervisor, int64_t late)
 {
     for (unsigned i = 0; i < SLOTS; i++) {
         struct slot *slot = &supervisor->slots[i];
@@ -501,10 +501,10 @@ wait_and_hear(struct supervisor *supervisor)
         return; /* EINTR: stopped and continued; otherwise memory is short: try again */
     now = hsm_clock_ms();
     if (due != NEVER && now - due > LATE_MS)
-        forgive(supervisor, now - due);
+        extend_deadlines(supervisor, now - due);
     for (unsigned i = 0; i < SLOTS; i++) {
         if (fds[1 + i].revents != 0)
-            hear(supervisor, &supervisor->slots[i], now);
+            read_heartbeats(supervisor, &supervisor->slots[i], now);
     }
     if (fds[0].revents != 0)
         take_signals(supervisor, now);

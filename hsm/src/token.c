@@ -327,7 +327,7 @@ static enum hsm_status
 start_and_choose(const char *path, const struct hsm_uri *uri, bool in_turn, struct hsm_token *token,
                  CK_SLOT_ID *id)
 {
-    int turn = in_turn || hsm_host_place_is_told() ? hsm_host_lock(path, HSM_TURN_READ) : -1;
+    int turn = in_turn || hsm_host_place_is_set() ? hsm_host_lock(path, HSM_TURN_READ) : -1;
     enum hsm_status st = hsm_module_start(token->module);
 
     if (st == HSM_OK)
@@ -525,7 +525,7 @@ open_in_turn(const char *path, struct hsm_module **out, int *turn)
 
     if (st != HSM_OK)
         return st;
-    if (hsm_host_place_is_told())
+    if (hsm_host_place_is_set())
         return start_in_turn(path, *out, turn);
     st = hsm_module_start(*out);
     if (st != HSM_OK)

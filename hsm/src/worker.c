@@ -286,7 +286,7 @@ leave_behind(struct hsm_workers *workers, struct hsm_job *job)
     hsm_log(HSM_LOG_WARNING, "token %s: a call is stuck in the module", slot->name);
     if (hsm_pool_is_used_up(&slot->pool))
         hsm_log(HSM_LOG_ERROR, "token %s: calls are stuck in all its sessions", slot->name);
-    hsm_slot_tell(slot, HSM_EVENT_STUCK, job->signer->info.label);
+    hsm_slot_report(slot, HSM_EVENT_STUCK, job->signer->info.label);
 }
 
 /* Under the lock. */

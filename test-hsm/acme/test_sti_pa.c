@@ -449,7 +449,7 @@ a_password_that_is_there_is_no_new_one(void **state)
     assert_int_equal(run("account", "add", "--config", config, "--id", "1009", "--user", "sp-nine",
                          "--generate-password", in_dir("planted.password"), "--spc", "5678", NULL),
                      1);
-    assert_non_null(strstr(output, "not a file that is ours alone"));
+    assert_non_null(strstr(output, "not a file of this user with access for this user only"));
     assert_int_equal(chmod(in_dir("planted.password"), 0600), 0);
     assert_succeeds(run("account", "add", "--config", config, "--id", "1009", "--user", "sp-nine",
                         "--generate-password", in_dir("planted.password"), "--spc", "5678", NULL));

@@ -61,7 +61,7 @@ kms 0 ca list --json
 [ "$(jq -r '.[0].name' "$work/kms")" = 'Example STI-CA' ] || fail "$(cat "$work/kms")"
 SSLKEYLOGFILE=$work/tls-keys kms 0 ca list # libcurl would write its connections' secrets there
 said '^Example STI-CA$'
-said 'SSLKEYLOGFILE is set and not heeded'
+said 'SSLKEYLOGFILE is set and ignored'
 [ ! -e "$work/tls-keys" ] || fail "secrets of TLS connections in a file"
 kms 0 account show
 said 'key       acme-account$'

@@ -146,11 +146,11 @@ a_pin_in_a_uri_is_left_out(void **state)
         const char *out;
     } rows[] = {
         {"token pkcs11:token=a?pin-value=48291736: not open",
-         "token pkcs11:token=a?pin-value=(not told) not open"},
+         "token pkcs11:token=a?pin-value=(hidden) not open"},
         {"pkcs11:token=a?pin-value=4829%2017&module-name=b c",
-         "pkcs11:token=a?pin-value=(not told)&module-name=b c"},
-        {"pkcs11:?PIN-Value=48291736", "pkcs11:?pin-value=(not told)"},
-        {"pin-value=", "pin-value=(not told)"},
+         "pkcs11:token=a?pin-value=(hidden)&module-name=b c"},
+        {"pkcs11:?PIN-Value=48291736", "pkcs11:?pin-value=(hidden)"},
+        {"pin-value=", "pin-value=(hidden)"},
         {"has a pin-value: use pin-source=file:/p", "has a pin-value: use pin-source=file:/p"},
         {"ping pin-valued=1", "ping pin-valued=1"},
     };
