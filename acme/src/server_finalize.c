@@ -11,6 +11,7 @@
 #include <acme/base64url.h>
 #include <acme/json.h>
 #include <acme/jwk.h>
+#include <certs/constraints.h>
 #include <certs/csr.h>
 #include <hsm/log.h>
 
@@ -60,6 +61,7 @@ acme_csr_check(const struct certs_csr *csr, const uint8_t *tnauthlist, size_t tn
                bool ca, struct hsm_reason *why)
 {
     const struct certs_tnauthlist *list = certs_csr_tnauthlist(csr);
+    const struct certs_constraints *constraints = certs_csr_constraints(csr);
     const uint8_t *der;
     size_t len = 0;
 
@@ -74,8 +76,11 @@ acme_csr_check(const struct certs_csr *csr, const uint8_t *tnauthlist, size_t tn
     if (certs_csr_is_ca(csr) != ca)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED,
                           "CSR: BasicConstraints cA is not the ca of the SPC token");
-    if (certs_csr_constraints(csr) != NULL)
-        return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "CSR: claim constraints are not issued here");
+    if (constraints != NULL) /* without them the certificate would allow more than was requested */
+        return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "CSR: %s is not issued here",
+                          certs_constraints_form(constraints) == CERTS_CONSTRAINTS_ENHANCED
+                              ? "EnhancedJWTClaimConstraints (RFC 9118)"
+                              : "JWTClaimConstraints (RFC 8226 section 8)");
     return HSM_OK;
 }
 

@@ -426,7 +426,8 @@ HSM_MUST_CHECK enum hsm_status acme_order_insert(struct acme_store *store,
 
 struct certs_csr;
 
-/** RFC 8555 section 7.4: exactly the order's identifier; RFC 9448 section 6: cA as in the token. */
+/** RFC 8555 section 7.4: exactly the order's identifier; RFC 9448 section 6: cA as in the token.
+ *  Claim constraints are refused; other requested extensions are ignored. */
 HSM_MUST_CHECK enum hsm_status acme_csr_check(const struct certs_csr *csr,
                                               const uint8_t *tnauthlist, size_t tnauthlist_len,
                                               bool ca, struct hsm_reason *why);

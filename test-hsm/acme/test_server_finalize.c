@@ -367,7 +367,13 @@ a_csr_with_claim_constraints_is_refused(void **state)
     const struct peer *peer = *state;
     const struct certs_claim_constraints content = {.must_include =
                                                         (const char *[]){"attest", NULL}};
-    const enum certs_constraints_form forms[] = {CERTS_CONSTRAINTS_JWT, CERTS_CONSTRAINTS_ENHANCED};
+    static const struct {
+        enum certs_constraints_form form;
+        const char *name;
+    } cases[] = {
+        {CERTS_CONSTRAINTS_JWT, "CSR: JWTClaimConstraints"},
+        {CERTS_CONSTRAINTS_ENHANCED, "CSR: EnhancedJWTClaimConstraints"},
+    };
     struct hsm_key *key = NULL;
     struct certs_tnauthlist *list = NULL;
     struct peer_order order;
@@ -375,7 +381,7 @@ a_csr_with_claim_constraints_is_refused(void **state)
     assert_int_equal(hsm_key_generate(ca.pa.token, "constrained", &key), HSM_OK);
     assert_int_equal(certs_tnauthlist_from_spc("1234", &list), HSM_OK);
     peer_order_ready(&ca, peer, "1234", &order);
-    for (size_t i = 0; i < COUNT(forms); i++) {
+    for (size_t i = 0; i < COUNT(cases); i++) {
         struct certs_csr_request request = {.tnauthlist = list};
         struct certs_constraints *constraints = NULL;
         CLEAR_AFTER(got_clear) struct got got = {.status = 0};
@@ -383,15 +389,16 @@ a_csr_with_claim_constraints_is_refused(void **state)
         uint8_t *der = NULL;
         size_t len;
 
-        assert_int_equal(certs_constraints_new(forms[i], &content, &constraints, NULL), HSM_OK);
+        assert_int_equal(certs_constraints_new(cases[i].form, &content, &constraints, NULL),
+                         HSM_OK);
         request.constraints = constraints;
         assert_int_equal(certs_csr_new(&request, key, &der, &len), HSM_OK);
         text = acme_base64url_encode(der, len);
         if (asprintf(&payload, "{\"csr\":\"%s\"}", text) < 0)
             abort();
         peer_send(&ca, peer, order.finalize, payload, &got);
-        ca_assert_refused(&got, 400, "badCSR", "claim constraints");
-        assert_non_null(strstr(got_text(&got, "detail"), "claim constraints"));
+        ca_assert_refused(&got, 400, "badCSR", cases[i].name);
+        assert_non_null(strstr(got_text(&got, "detail"), cases[i].name));
         free(payload);
         free(text);
         free(der);
