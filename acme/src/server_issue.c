@@ -295,14 +295,28 @@ write_void(struct acme_store *store, const struct issuance *issuance, const char
     return st;
 }
 
-/* The order's error asks the client to order again; the serial stays with the void intent. */
+/* What the error of a void order says. */
+struct objection {
+    enum acme_error error;
+    int http_status;
+    const char *detail;
+};
+
+static const struct objection not_issued = {
+    ACME_SERVER_INTERNAL, 500, "the certificate could not be issued: place a new order"};
+static const struct objection account_ended = {ACME_UNAUTHORIZED, 403,
+                                               "its account was deactivated or revoked"};
+static const struct objection key_refused = {
+    ACME_BAD_CSR, 400, "CSR: its key was revoked as compromised, or is another account's"};
+
+/* The serial stays with the void intent. */
 static enum hsm_status
-void_issuance(struct acme_server *server, const struct issuance *issuance, const char *why)
+void_issuance(struct acme_server *server, const struct issuance *issuance,
+              const struct objection *objection, const char *why)
 {
     struct acme_store *store = server->config.store;
     DEFER(json_decref)
-    json_t *problem = acme_problem_new(ACME_SERVER_INTERNAL, 500,
-                                       "the certificate could not be issued: place a new order");
+    json_t *problem = acme_problem_new(objection->error, objection->http_status, objection->detail);
     DEFER(free) char *text = acme_json_text(problem);
     enum hsm_status st;
 
@@ -330,7 +344,8 @@ is_final(enum hsm_status st, const struct hsm_reason *why)
 
 /* RFC 8555 section 7.3.6: what a deactivated account has asked for is cancelled. */
 static enum hsm_status
-check_account(struct acme_server *server, const struct issuance *issuance, const char **objection)
+check_account(struct acme_server *server, const struct issuance *issuance,
+              const struct objection **objection)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st;
@@ -341,13 +356,14 @@ check_account(struct acme_server *server, const struct issuance *issuance, const
                           "SELECT 1 FROM account WHERE id = ? AND status = '" ACME_VALID "'", "s",
                           issuance->account);
     if (st == HSM_OK && !acme_rows_next(rows))
-        *objection = "its account was deactivated or revoked";
+        *objection = &account_ended;
     return st;
 }
 
 /* What would refuse the order now may have happened while it waited for the token. */
 static enum hsm_status
-check_again(struct acme_server *server, const struct issuance *issuance, const char **objection)
+check_again(struct acme_server *server, const struct issuance *issuance,
+            const struct objection **objection)
 {
     enum hsm_status st = check_account(server, issuance, objection);
 
@@ -356,14 +372,14 @@ check_again(struct acme_server *server, const struct issuance *issuance, const c
     st = acme_csr_key_check(server, issuance->account, true, issuance->thumbprint);
     if (st != HSM_ERR_EXISTS)
         return st;
-    *objection = "its key was revoked as compromised, or is another account's";
+    *objection = &key_refused;
     return HSM_OK;
 }
 
 static enum hsm_status
 carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
 {
-    const char *objection = NULL;
+    const struct objection *objection = NULL;
     DEFER(free) char *der = NULL;
     uint8_t *octets = NULL;
     size_t len = 0;
@@ -371,13 +387,14 @@ carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
     enum hsm_status st = HSM_OK;
 
     if (strcmp(issuance->under, server->under) != 0)
-        return void_issuance(server, issuance, "the issuer or the profile has changed");
+        return void_issuance(server, issuance, &not_issued,
+                             "the issuer or the profile has changed");
     if (issuance->expires <= now)
-        return void_issuance(server, issuance, "the order has expired");
+        return void_issuance(server, issuance, &not_issued, "the order has expired");
     if (issuance->recorded != now)
         st = check_again(server, issuance, &objection);
     if (objection != NULL)
-        return void_issuance(server, issuance, objection);
+        return void_issuance(server, issuance, objection, objection->detail);
     if (st == HSM_OK && issuance->serial == NULL)
         st = assign_serial(server, issuance);
     if (st != HSM_OK)
@@ -385,7 +402,7 @@ carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
     st = sign(server, issuance, &octets, &len, &why);
     der = (char *)octets;
     if (is_final(st, &why))
-        return void_issuance(server, issuance, why.text);
+        return void_issuance(server, issuance, &not_issued, why.text);
     if (st != HSM_OK) {
         acme_server_count_issuance(server, ACME_PUT_OFF);
         return HSM_ERR_BUSY; /* any other error may be transient: the token may sign later */

@@ -217,7 +217,6 @@ part_from_it(void)
         ca_fixture_sql(&ca, "DROP TRIGGER other");
 }
 
-/* Another process may end the order between the assignment of the serial and its reading back. */
 /* RFC 8555 section 7.3.6. */
 static void
 an_order_that_waits_ends_with_its_account(void **state)
@@ -225,8 +224,7 @@ an_order_that_waits_ends_with_its_account(void **state)
     struct peer leaving;
     struct peer_order order;
     CLEAR_AFTER(got_clear) struct got got = {.status = 0};
-    static const char voided[] = "SELECT count(*) FROM issuance WHERE voided = 1";
-    int64_t before = ca_fixture_count(&ca, voided);
+    int64_t before = voided();
 
     (void)state;
     peer_join(&ca, &leaving);
@@ -237,9 +235,13 @@ an_order_that_waits_ends_with_its_account(void **state)
     ca_fixture_set_time(time(NULL) + 10);
     acme_server_tick(ca.server);
     ca_fixture_set_time(0);
-    assert_int_equal(ca_fixture_count(&ca, voided), before + 1);
+    assert_int_equal(voided(), before + 1);
     assert_int_equal(
         ca_fixture_count(&ca, "SELECT count(*) FROM acme_order WHERE status = 'processing'"), 0);
+    assert_int_equal(ca_fixture_count(&ca,
+                                      "SELECT count(*) FROM acme_order WHERE status ="
+                                      " 'invalid' AND error LIKE '%unauthorized%deactivated%'"),
+                     1);
     peer_stop(&leaving);
 }
 
@@ -247,6 +249,8 @@ static void
 an_order_that_waits_ends_when_its_key_is_revoked_as_compromised(void **state)
 {
     struct peer_order order;
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
+    const json_t *error;
 
     peer_enrol(&ca, *state, "1234", &order);
     crash_before_certificate(&order);
@@ -255,10 +259,16 @@ an_order_that_waits_ends_when_its_key_is_revoked_as_compromised(void **state)
                          " revoked, next_try, accepted) SELECT order_id, serial, serial, 1, 'x', 1,"
                          " 1, 1 FROM issuance WHERE order_id = ?");
     ca_fixture_set_time(time(NULL) + 10);
-    peer_assert_status(&ca, *state, order.url, "invalid");
+    peer_send(&ca, *state, order.url, "", &got);
     ca_fixture_set_time(0);
+    assert_string_equal(got_text(&got, "status"), "invalid");
+    error = json_object_get(got.json, "error");
+    assert_string_equal(json_string_value(json_object_get(error, "type")),
+                        "urn:ietf:params:acme:error:badCSR");
+    assert_non_null(strstr(json_string_value(json_object_get(error, "detail")), "compromised"));
 }
 
+/* Another process may end the order between the assignment of the serial and its reading back. */
 static void
 an_order_that_another_process_ended_meanwhile_is_left_alone(void **state)
 {
