@@ -54,12 +54,19 @@ remove_participant(struct acme_store *store, const char *spc)
 
     if (st == HSM_OK && changes == 0)
         return HSM_ERR_NOT_FOUND;
-    return st == HSM_OK ? acme_store_run(store, NULL,
-                                         "UPDATE acme_order SET status = '" ACME_INVALID
-                                         "' WHERE spc = ? AND status IN ('" ACME_PENDING
-                                         "', '" ACME_READY "')",
-                                         "s", spc)
-                        : st;
+    if (st == HSM_OK) /* what is being signed is then not stored */
+        st = acme_store_run(store, NULL,
+                            "UPDATE issuance SET voided = 1 WHERE der IS NULL AND order_id IN"
+                            " (SELECT id FROM acme_order WHERE spc = ? AND"
+                            " status = '" ACME_PROCESSING "')",
+                            "s", spc);
+    if (st == HSM_OK)
+        st = acme_store_run(store, NULL,
+                            "UPDATE acme_order SET status = '" ACME_INVALID "' WHERE spc = ? AND"
+                            " status IN ('" ACME_PENDING "', '" ACME_READY "', '" ACME_PROCESSING
+                            "')",
+                            "s", spc);
+    return st;
 }
 
 enum hsm_status

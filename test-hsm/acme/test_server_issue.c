@@ -246,6 +246,20 @@ an_order_that_waits_ends_with_its_account(void **state)
 }
 
 static void
+an_order_that_waits_ends_with_the_name_of_its_participant(void **state)
+{
+    struct peer_order order;
+    int64_t before = voided();
+
+    assert_int_equal(acme_server_participant_set(ca.store, "1234", "Left", "US"), HSM_OK);
+    peer_enrol(&ca, *state, "1234", &order);
+    crash_before_certificate(&order);
+    assert_int_equal(acme_server_participant_remove(ca.store, "1234"), HSM_OK);
+    assert_int_equal(voided(), before + 1);
+    peer_assert_status(&ca, *state, order.url, "invalid");
+}
+
+static void
 an_order_that_waits_ends_when_its_key_is_revoked_as_compromised(void **state)
 {
     struct peer_order order;
@@ -483,6 +497,7 @@ main(void)
         cmocka_unit_test(a_clock_that_was_ahead_holds_up_no_order),
         cmocka_unit_test(a_poll_completes_what_waited_for_the_token),
         cmocka_unit_test(an_order_that_waits_ends_with_its_account),
+        cmocka_unit_test(an_order_that_waits_ends_with_the_name_of_its_participant),
         cmocka_unit_test(an_order_that_waits_ends_when_its_key_is_revoked_as_compromised),
         cmocka_unit_test(an_order_that_another_process_ended_meanwhile_is_left_alone),
         cmocka_unit_test(the_tick_completes_what_nobody_polls_for),
