@@ -267,6 +267,23 @@ record(struct acme_store *store, const struct decision *decision)
     return st == HSM_OK ? acme_store_end(store, insert_with_event(store, decision)) : st;
 }
 
+/* Within a transaction. That the key is compromised is news that was not forwarded yet, whatever
+ * happened to the revocation before, and it comes once. */
+static enum hsm_status
+record_compromise(struct acme_store *store, const struct decision *decision, bool *recorded)
+{
+    int64_t changes = 0;
+    enum hsm_status st = acme_store_run(
+        store, &changes,
+        "UPDATE revocation SET accepted = NULL, tries = 0, next_try = ?,"
+        " requester = ?, reason = ? WHERE order_id = ? AND reason <> ?",
+        "isisi", (int64_t)decision->now, decision->requester, (int64_t)KEY_COMPROMISE,
+        decision->issued->order_id, (int64_t)KEY_COMPROMISE);
+
+    *recorded = st == HSM_OK && changes == 1;
+    return st;
+}
+
 /* Within a transaction, to be rolled back unless *asked. */
 static enum hsm_status
 forward_again(struct acme_store *store, const struct decision *decision, bool *asked)
@@ -275,13 +292,19 @@ forward_again(struct acme_store *store, const struct decision *decision, bool *a
     unsigned per_hour = strcmp(decision->requester, OPERATOR) != 0 ? AGAIN_PER_HOUR : 0;
     int64_t changes = 0;
     time_t wait_s = 0;
-    enum hsm_status st = acme_store_run(
-        store, &changes,
-        "UPDATE revocation SET accepted = NULL, tries = 0, next_try = ?, requester = ?, reason ="
-        " CASE WHEN reason = ? THEN reason ELSE ? END WHERE order_id = ? AND accepted IS NOT NULL",
-        "isiis", (int64_t)decision->now, decision->requester, (int64_t)KEY_COMPROMISE,
-        (int64_t)decision->reason, order_id);
+    enum hsm_status st = HSM_OK;
 
+    if (decision->reason == KEY_COMPROMISE)
+        st = record_compromise(store, decision, asked);
+    if (*asked)
+        return add_event(store, decision, "revocation asked for again");
+    if (st == HSM_OK)
+        st = acme_store_run(store, &changes,
+                            "UPDATE revocation SET accepted = NULL, tries = 0, next_try = ?,"
+                            " requester = ?, reason = CASE WHEN reason = ? THEN reason ELSE ? END"
+                            " WHERE order_id = ? AND accepted IS NOT NULL",
+                            "isiis", (int64_t)decision->now, decision->requester,
+                            (int64_t)KEY_COMPROMISE, (int64_t)decision->reason, order_id);
     if (st == HSM_OK && changes == 1)
         st =
             acme_limit_take(store, "revocations again", order_id, per_hour, decision->now, &wait_s);
@@ -593,9 +616,9 @@ forward(struct acme_server *server, const struct waiting *waiting, time_t now)
                 waiting->order_id, (long long)waiting->tries + 1, why.text);
         return st;
     }
-    return acme_store_run(config->store, NULL,
-                          "UPDATE revocation SET accepted = ? WHERE order_id = ?", "is",
-                          (int64_t)now, waiting->order_id);
+    return acme_store_run(config->store, NULL, /* unless the reason has changed meanwhile */
+                          "UPDATE revocation SET accepted = ? WHERE order_id = ? AND reason = ?",
+                          "isi", (int64_t)now, waiting->order_id, (int64_t)waiting->reason);
 }
 
 /* HSM_ERR_NOT_FOUND: none is due; HSM_ERR_BUSY: the STI-PA is unavailable. */

@@ -258,6 +258,42 @@ what_is_asked_for_again_is_forwarded_again_once_an_hour(void **state)
     free(serial);
 }
 
+/* Whether the STI-PA has the revocation or not, and however often it was asked for again. */
+static void
+a_compromise_is_forwarded_even_if_the_revocation_had_another_reason(void **state)
+{
+    const time_t now = time(NULL);
+    CLEAR_AFTER(certificate_clear) struct certificate waiting;
+    CLEAR_AFTER(certificate_clear) struct certificate known;
+    CLEAR_AFTER(got_clear) struct got got = {.status = 0};
+
+    ca_fixture_set_time(now);
+    enrol(*state, "1234", &known);
+    revoke(*state, &known, "4", &got);
+    acme_server_forward(ca.server);
+    got_clear(&got);
+    revoke(*state, &known, "4", &got); /* what is asked for again within the hour ... */
+    acme_server_forward(ca.server);
+    assert_int_equal(atomic_load(&ca.intercepted), 2);
+    revoke_by_its_key(&known, &got); /* ... is not forwarded, but for this */
+    assert_refused(&got, 400, "alreadyRevoked");
+    acme_server_forward(ca.server);
+    assert_int_equal(atomic_load(&ca.intercepted), 3);
+    assert_int_equal(json_integer_value(json_object_get(sti_pa.told, "reason")), 1);
+
+    atomic_store(&sti_pa.status, 503);
+    enrol(*state, "1234", &waiting);
+    got_clear(&got);
+    revoke(*state, &waiting, "4", &got);
+    acme_server_forward(ca.server);
+    revoke_by_its_key(&waiting, &got);
+    assert_refused(&got, 400, "alreadyRevoked");
+    atomic_store(&sti_pa.status, 202);
+    acme_server_forward(ca.server);
+    assert_int_equal(json_integer_value(json_object_get(sti_pa.told, "reason")), 1);
+    assert_int_equal(accepted(), 2);
+}
+
 static void
 a_restored_sti_pa_is_told_again_what_it_has_lost(void **state)
 {
@@ -447,6 +483,7 @@ main(void)
         CASE(what_the_sti_pa_refuses_does_not_hold_up_what_follows),
         CASE(what_ended_before_the_sti_pa_knew_is_told_no_more),
         CASE(what_is_asked_for_again_is_forwarded_again_once_an_hour),
+        CASE(a_compromise_is_forwarded_even_if_the_revocation_had_another_reason),
         CASE(a_restored_sti_pa_is_told_again_what_it_has_lost),
         CASE(a_restart_forwards_what_a_crash_left),
         CASE(of_several_processes_one_forwards_a_revocation),
