@@ -320,7 +320,8 @@ void_issuance(struct acme_server *server, const struct issuance *issuance,
     DEFER(free) char *text = acme_json_text(problem);
     enum hsm_status st;
 
-    hsm_log(HSM_LOG_ERROR, "order %s: void: %s", issuance->order_id, why);
+    hsm_log(objection == &not_issued ? HSM_LOG_ERROR : HSM_LOG_INFO, "order %s: void: %s",
+            issuance->order_id, why);
     acme_server_count_issuance(server, ACME_GIVEN_UP);
     if (text == NULL)
         return HSM_ERR_NOMEM;
