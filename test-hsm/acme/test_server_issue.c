@@ -345,14 +345,15 @@ token_answers(const char *faults)
     assert_int_equal(setenv("STI_SHIM", faults, 1), 0);
 }
 
-/* After a fault the keys of a token are found and tried again one after another. */
+/* After a fault the keys of a token are found and tried again one after another. One that seemed to
+ * be at fault itself waits for the next probe of the token, ten seconds. */
 static void
 await_signature(struct hsm_key *key)
 {
     uint8_t signature[HSM_P256_SIG_LEN];
     enum hsm_status st = HSM_ERR_BUSY;
 
-    for (int i = 0; i < 100 && st != HSM_OK; i++) {
+    for (int i = 0; i < 400 && st != HSM_OK; i++) {
         st = hsm_key_sign(key, "a", 1, signature);
         if (st != HSM_OK)
             usleep(50000);
