@@ -19,14 +19,45 @@ bench_check(int good, const char *what)
     exit(1);
 }
 
+#define PARTS_MAX 16
+
+static const char *parts[PARTS_MAX]; /* all that were asked for */
+static size_t part_count;
+
 bool
 bench_is_wanted(const char *part, int argc, char **argv)
 {
+    bench_check(part_count < PARTS_MAX, "the table of parts");
+    parts[part_count++] = part;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], part) == 0)
             return true;
     }
     return argc == 1;
+}
+
+static bool
+is_part(const char *name)
+{
+    for (size_t i = 0; i < part_count; i++)
+        if (strcmp(parts[i], name) == 0)
+            return true;
+    return false;
+}
+
+int
+bench_status(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (is_part(argv[i]))
+            continue;
+        fprintf(stderr, "%s: %s: not a part of this benchmark (", argv[0], argv[i]);
+        for (size_t p = 0; p < part_count; p++)
+            fprintf(stderr, "%s%s", p > 0 ? ", " : "", parts[p]);
+        fputs(")\n", stderr);
+        return 2;
+    }
+    return 0;
 }
 
 static double

@@ -43,6 +43,10 @@ void bench_at_least(const char *group, const char *name, const char *unit, doubl
 /** True if the command line names this part, or no part. */
 bool bench_is_wanted(const char *part, int argc, char **argv);
 
+/** The exit status, after all parts have been asked for: 2, with a message, if the command line
+ *  names something that is not a part. */
+int bench_status(int argc, char **argv);
+
 /** Unless `good`, end the program with a message. */
 void bench_check(int good, const char *what);
 

@@ -119,14 +119,13 @@ requests(void)
     softhsm_stop();
 }
 
+/* bench_acme [PART ...] */
 int
 main(int argc, char **argv)
 {
-    const char *part = argc > 1 ? argv[1] : "";
-
-    if (strcmp(part, "issue") != 0)
+    if (bench_is_wanted("requests", argc, argv))
         requests();
-    if (strcmp(part, "requests") != 0)
+    if (bench_is_wanted("issue", argc, argv))
         bench_issue();
-    return 0;
+    return bench_status(argc, argv);
 }

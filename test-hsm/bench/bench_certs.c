@@ -468,19 +468,30 @@ lint(void *context, size_t times)
     }
 }
 
+static void
+bench_lint(struct raw_verify *raw)
+{
+    bench_share("certs", "time of certs_lint_new of an end entity / of a P-256 verification", 1,
+                (struct bench_side){lint, NULL}, (struct bench_side){verify_raw, raw});
+}
+
+/* bench_certs [PART ...] */
 int
-main(void)
+main(int argc, char **argv)
 {
     struct raw_verify raw;
 
     make_world();
     make_raw_verify(&raw);
-    bench_issue();
-    bench_paths(&raw);
-    bench_crl(&raw);
-    bench_share("certs", "time of certs_lint_new of an end entity / of a P-256 verification", 1,
-                (struct bench_side){lint, NULL}, (struct bench_side){verify_raw, &raw});
+    if (bench_is_wanted("issue", argc, argv))
+        bench_issue();
+    if (bench_is_wanted("paths", argc, argv))
+        bench_paths(&raw);
+    if (bench_is_wanted("crl", argc, argv))
+        bench_crl(&raw);
+    if (bench_is_wanted("lint", argc, argv))
+        bench_lint(&raw);
     EVP_PKEY_CTX_free(raw.ctx);
     end_world();
-    return 0;
+    return bench_status(argc, argv);
 }

@@ -523,5 +523,5 @@ main(int argc, char **argv)
         parts[i].run();
     }
     softhsm_stop();
-    return 0;
+    return bench_status(argc, argv);
 }

@@ -13,5 +13,5 @@ main(int argc, char **argv)
     softhsm_stop();
     if (bench_is_wanted("verify", argc, argv))
         bench_sks_verify();
-    return 0;
+    return bench_status(argc, argv);
 }
