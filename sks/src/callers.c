@@ -25,6 +25,7 @@
 #define ATTESTS    "ABC"
 #define NO_TYPES   0U
 #define TYPE(ppt)  (1U << (ppt))
+#define API(api)   (1U << (api))
 
 /** The values in the file; texts are owned. */
 struct customer_section {
@@ -33,9 +34,9 @@ struct customer_section {
 };
 
 struct caller_section {
-    char *certificates, *subject, *name, *bearers, *customers;
+    char *certificates, *subject, *name, *bearers, *use, *customers;
     struct sks_dial_plan_keys dial_plan;
-    long uid, rate, burst;
+    long uid, rate, burst, verification_rate, verification_burst;
 };
 
 struct bucket {
@@ -68,9 +69,10 @@ struct sks_caller {
     size_t certificate_count;
     uint8_t bearers[HASHES_MAX][SHA256_LEN];
     size_t bearer_count;
+    unsigned apis; /* API() bits */
     const struct sks_customer **customers; /* owned array */
     size_t customer_count;
-    struct bucket bucket;
+    struct bucket bucket, verification_bucket;
     struct sks_rates *rates;
 };
 
@@ -113,10 +115,15 @@ static const struct acme_config_key caller_keys[] = {
     TEXT(caller, subject, "subject", false, NULL, "subject of the client certificate"),
     TEXT(caller, name, "name", false, NULL, "one of its names, DNS:HOST or URI:.."),
     TEXT(caller, bearers, "bearer-sha256", false, NULL, "SHA-256 of bearer tokens"),
-    TEXT(caller, customers, "customers", true, NULL, "whom it speaks for, in this order"),
+    TEXT(caller, use, "use", false, "signing verification", "of signing verification metrics"),
+    TEXT(caller, customers, "customers", false, NULL, "whom it speaks for, in this order"),
     SKS_DIAL_PLAN_KEYS(struct caller_section, dial_plan, "caller"),
-    NUMBER(caller, rate, "rate", 0, RATE_MAX, "0", "calls a second; 0: no limit"),
+    NUMBER(caller, rate, "rate", 0, RATE_MAX, "0", "calls signed a second; 0: no limit"),
     NUMBER(caller, burst, "burst", 0, RATE_MAX, "0", "calls at once; 0: those of a second"),
+    NUMBER(caller, verification_rate, "verification-rate", 0, RATE_MAX, "0",
+           "calls verified a second; 0: no limit"),
+    NUMBER(caller, verification_burst, "verification-burst", 0, RATE_MAX, "0",
+           "calls at once; 0: those of a second"),
     {.section = NULL},
 };
 
@@ -339,6 +346,29 @@ parse_hashes(const char *key, const char *words, uint8_t out[HASHES_MAX][SHA256_
 }
 
 static enum hsm_status
+parse_use(const char *words, unsigned *out, struct hsm_reason *why)
+{
+    static const char *const names[SKS_APIS] = {
+        [SKS_API_SIGNING] = "signing",
+        [SKS_API_VERIFICATION] = "verification",
+        [SKS_API_METRICS] = "metrics",
+    };
+    const char *word;
+    size_t len;
+
+    while ((word = next_word(&words, &len)) != NULL) {
+        int api = 0;
+
+        while (api < SKS_APIS && !is_word(word, len, names[api]))
+            api++;
+        if (api == SKS_APIS)
+            return hsm_refuse(why, HSM_ERR_MALFORMED, "use: not of signing verification metrics");
+        *out |= API(api);
+    }
+    return HSM_OK;
+}
+
+static enum hsm_status
 find_customers(const struct sks_callers *callers, struct sks_caller *caller, struct hsm_reason *why)
 {
     const char *words = caller->section.customers;
@@ -357,6 +387,8 @@ find_customers(const struct sks_callers *callers, struct sks_caller *caller, str
                               word);
         caller->customers[caller->customer_count++] = customer;
     }
+    if (caller->customer_count == 0 && (caller->apis & API(SKS_API_SIGNING)) != 0)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "customers: none to sign for");
     return HSM_OK;
 }
 
@@ -373,6 +405,8 @@ interpret_caller(const struct sks_callers *callers, struct sks_caller *caller,
         st = parse_hashes("bearer-sha256", section->bearers, caller->bearers, &caller->bearer_count,
                           why);
     if (st == HSM_OK)
+        st = parse_use(section->use, &caller->apis, why);
+    if (st == HSM_OK)
         st = find_customers(callers, caller, why);
     if (st != HSM_OK)
         return st;
@@ -383,8 +417,12 @@ interpret_caller(const struct sks_callers *callers, struct sks_caller *caller,
     st = sks_dial_plan_read(&section->dial_plan, &caller->dial_plan, &refusal);
     if (st != HSM_OK)
         return sks_refusal_tell(&refusal, st, why);
-    return set_bucket(caller->rates, "caller", caller->name, section->rate, section->burst,
-                      &caller->bucket);
+    st = set_bucket(caller->rates, "caller", caller->name, section->rate, section->burst,
+                    &caller->bucket);
+    if (st != HSM_OK)
+        return st;
+    return set_bucket(caller->rates, "verification", caller->name, section->verification_rate,
+                      section->verification_burst, &caller->verification_bucket);
 }
 
 static enum hsm_status
@@ -528,6 +566,12 @@ const char *
 sks_caller_name(const struct sks_caller *caller)
 {
     return caller->name;
+}
+
+bool
+sks_caller_may_use(const struct sks_caller *caller, enum sks_api api)
+{
+    return (caller->apis & API(api)) != 0;
 }
 
 const struct sks_dial_plan *
@@ -696,4 +740,10 @@ sks_caller_take(const struct sks_caller *caller, const struct sks_customer *cust
     if (customer != NULL && customer->bucket.per_s != 0)
         sks_rates_give_back(customer->rates, customer->bucket.at, customer->bucket.per_s);
     return hsm_refuse(why, st, "of this caller");
+}
+
+enum hsm_status
+sks_caller_take_verification(const struct sks_caller *caller, int64_t now_ns, unsigned *wait_s)
+{
+    return take(caller->rates, &caller->verification_bucket, now_ns, wait_s);
 }

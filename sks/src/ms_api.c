@@ -81,6 +81,12 @@ sks_ms_fault_status(const struct ms_fault *fault)
 void
 sks_ms_fault_respond(const struct ms_fault *fault, struct acme_http_response *response)
 {
+    char seconds[16];
+
+    if (fault->error == MS_TOO_MANY) { /* RFC 6585 section 4 */
+        snprintf(seconds, sizeof(seconds), "%u", fault->wait_s);
+        acme_http_response_header(response, "Retry-After", seconds);
+    }
     acme_http_respond_json(response, errors[fault->error].status, "application/json",
                            fault->dialect == MS_3GPP ? threegpp_body(fault) : atis_body(fault));
 }

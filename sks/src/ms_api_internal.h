@@ -48,6 +48,7 @@ struct ms_fault {
     enum ms_dialect dialect; /* of the request, as soon as it is known */
     enum ms_error error;
     struct hsm_reason variables[2]; /* "" when not used */
+    unsigned wait_s; /* with MS_TOO_MANY: seconds until the rates allow another call */
 };
 
 /** Set *fault, except its dialect, and return false. */

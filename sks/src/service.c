@@ -200,15 +200,22 @@ sks_service_outcome(const struct ms_fault *fault)
 
 /* ---- routes ---- */
 
+/* Without a file of callers, those that are authenticated may use everything. */
+static bool
+may_use(const struct sks_caller *caller, enum sks_api api)
+{
+    return caller == NULL || sks_caller_may_use(caller, api);
+}
+
 /* Any probe may query whether the service is ready. Which service providers are not served, and
- * why, is shown to authenticated callers only. */
+ * why, is shown only to those who may read the metrics. */
 static void
 answer_operations(struct sks_service *service, const struct sks_caller *caller,
                   const struct acme_http_request *request, struct acme_http_response *response)
 {
     struct acme_operations operations = service->operations;
 
-    if (!is_authenticated(service, request, &caller))
+    if (!is_authenticated(service, request, &caller) || !may_use(caller, SKS_API_METRICS))
         operations.detail = NULL;
     (void)acme_operations_answer(&operations, request, response);
 }
@@ -217,14 +224,15 @@ static const struct route {
     const char *path;
     bool is_post;
     bool is_open; /* to callers that are not authenticated */
+    enum sks_api api; /* which other callers must be allowed to use */
     void (*answer)(struct sks_service *service, const struct sks_caller *caller,
                    const struct acme_http_request *request, struct acme_http_response *response);
 } routes[] = {
-    {SIGNING, true, false, sks_service_answer_signing},
-    {VERIFICATION, true, false, sks_service_answer_verification},
-    {ACME_OPERATIONS_HEALTHZ, false, true, answer_operations},
-    {ACME_OPERATIONS_READYZ, false, true, answer_operations},
-    {ACME_OPERATIONS_METRICS, false, false, answer_operations},
+    {SIGNING, true, false, SKS_API_SIGNING, sks_service_answer_signing},
+    {VERIFICATION, true, false, SKS_API_VERIFICATION, sks_service_answer_verification},
+    {ACME_OPERATIONS_HEALTHZ, false, true, SKS_API_METRICS, answer_operations},
+    {ACME_OPERATIONS_READYZ, false, true, SKS_API_METRICS, answer_operations},
+    {ACME_OPERATIONS_METRICS, false, false, SKS_API_METRICS, answer_operations},
 };
 
 static const struct route *
@@ -271,6 +279,9 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     if ((route == NULL || !route->is_open) && !is_authenticated(service, request, &caller)) {
         respond_not_authenticated(request, response);
     } else if (route == NULL) {
+        sks_ms_fault_respond(&fault, response);
+    } else if (!route->is_open && !may_use(caller, route->api)) {
+        sks_ms_refuse(&fault, MS_NOT_ALLOWED, route->path, "not in the caller's \"use\"");
         sks_ms_fault_respond(&fault, response);
     } else if (!takes_method(route, acme_http_request_method(request))) {
         fault.error = MS_METHOD_NOT_ALLOWED;

@@ -34,7 +34,6 @@ struct sks_signing_call {
     const char *who; /* sender of the request, for the signing journal; NULL: unknown */
     time_t now;
     int64_t begun; /* hsm_clock_ns() */
-    unsigned wait_s; /* seconds until the rates allow a call, if they did not allow this one */
     bool is_charged; /* to the rates */
     struct ms_fault fault; /* why it is not signed */
     bool is_aside; /* parked: its request is handled again later */
@@ -179,8 +178,8 @@ check_rate(struct sks_signing_call *call, struct acme_http_response *response)
     struct hsm_reason why = {""};
 
     call->is_charged = call->customer == NULL || acme_http_was_parked(response) ||
-                       sks_caller_take(call->caller, call->customer, hsm_clock_ns(), &call->wait_s,
-                                       &why) == HSM_OK;
+                       sks_caller_take(call->caller, call->customer, hsm_clock_ns(),
+                                       &call->fault.wait_s, &why) == HSM_OK;
     return call->is_charged || sks_ms_refuse(&call->fault, MS_TOO_MANY, why.text, "");
 }
 
@@ -332,18 +331,6 @@ respond(struct sks_signing_call *call, const struct acme_http_request *request,
     return true;
 }
 
-static void
-respond_fault(const struct sks_signing_call *call, struct acme_http_response *response)
-{
-    char seconds[16];
-
-    if (call->fault.error == MS_TOO_MANY) { /* RFC 6585 section 4 */
-        snprintf(seconds, sizeof(seconds), "%u", call->wait_s);
-        acme_http_response_header(response, "Retry-After", seconds);
-    }
-    sks_ms_fault_respond(&call->fault, response);
-}
-
 /* Answer with the signature, or with the reason why it was refused. */
 static void
 finish(void *context, const struct acme_http_request *request, struct acme_http_response *response)
@@ -353,7 +340,7 @@ finish(void *context, const struct acme_http_request *request, struct acme_http_
 
     if (!call->is_signed || !respond(call, request, response)) {
         record_refusal(call, request);
-        respond_fault(call, response);
+        sks_ms_fault_respond(&call->fault, response);
         outcome = sks_service_outcome(&call->fault);
     }
     sks_meter_signing(call->service, outcome, call->begun);

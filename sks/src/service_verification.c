@@ -118,6 +118,16 @@ add_reasons(const struct sks_judgements *judgements, struct acme_http_response *
     }
 }
 
+/* A request that was parked for a chain was counted when it came. */
+static bool
+check_rate(const struct sks_caller *caller, struct acme_http_response *response,
+           struct ms_fault *fault)
+{
+    return caller == NULL || acme_http_was_parked(response) ||
+           sks_caller_take_verification(caller, hsm_clock_ns(), &fault->wait_s) == HSM_OK ||
+           sks_ms_refuse(fault, MS_TOO_MANY, "of this caller", "");
+}
+
 void
 sks_service_answer_verification(struct sks_service *service, const struct sks_caller *caller,
                                 const struct acme_http_request *request,
@@ -137,6 +147,7 @@ sks_service_answer_verification(struct sks_service *service, const struct sks_ca
     if (sks_service_body(request, &body, &len, &fault) &&
         sks_ms_verification_parse(body, len, sks_service_dial_plan(service, caller), held,
                                   &fault) &&
+        check_rate(caller, response, &fault) &&
         judge_or_park(service, &held->call, response, &judgements, &is_parked, &fault)) {
         acme_http_respond_json(response, 200, "application/json",
                                sks_ms_verification_response(held, judgements));

@@ -283,6 +283,7 @@ const char two_customers[] = "[customer acme]\n"
                              "[caller pbx]\n"
                              "uid = %ld\n"
                              "country-code = 1\n"
+                             "use = signing verification metrics\n"
                              "customers = acme bell\n";
 
 void

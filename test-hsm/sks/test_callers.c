@@ -205,6 +205,88 @@ remote_callers_are_known_by_token_or_certificate(void **state)
     free(subject);
 }
 
+/* ---- what a caller may use ---- */
+
+static long
+get(const char *path)
+{
+    call(&sks.local.caller, "GET", path, NULL, NULL, &called);
+    return called.status;
+}
+
+#define ONE_CUSTOMER "[customer acme]\nspc = " ECO_SPC "\nattest = A\nnumbers = any\n"
+#define NOT_SERVED   "not_served" /* of an SPC without a credential */
+
+static void
+post_verification(void)
+{
+    static const char *const headers[] = {"Content-Type: application/json", NULL};
+
+    call(&sks.local.caller, "POST", "/stir/v1/verification", headers,
+         "{\"verificationRequest\":{\"from\":{\"tn\":\"12155551212\"},\"to\":{\"tn\":"
+         "[\"12155551213\"]},\"time\":1,\"identity\":\"no.passport.here\"}}",
+         &called);
+}
+
+static void
+without_use_a_caller_signs_and_verifies_but_reads_no_metrics(void **state)
+{
+    (void)state;
+    begin_with(ONE_CUSTOMER "[customer ghost]\nspc = 999Z\nattest = A\nnumbers = 1\n"
+                            "[caller pbx]\nuid = %ld\ncustomers = acme\n",
+               (long)getuid());
+    post(SHAKEN);
+    free(signed_identity("identity"));
+    post_verification();
+    assert_int_equal(called.status, 200);
+    assert_int_equal(get("/metrics"), 403);
+    assert_atis_error(403, "POL4030", "/metrics");
+    assert_int_equal(get("/readyz"), 200);
+    assert_null(strstr(called.body, NOT_SERVED));
+}
+
+static void
+a_caller_for_metrics_neither_signs_nor_verifies(void **state)
+{
+    (void)state;
+    begin_with(ONE_CUSTOMER "[customer ghost]\nspc = 999Z\nattest = A\nnumbers = 1\n"
+                            "[caller prometheus]\nuid = %ld\nuse = metrics\n",
+               (long)getuid());
+    assert_int_equal(get("/metrics"), 200);
+    assert_int_equal(get("/readyz"), 200);
+    assert_non_null(strstr(called.body, NOT_SERVED));
+    post(SHAKEN);
+    assert_atis_error(403, "POL4030", SIGNING);
+    post_verification();
+    assert_atis_error(403, "POL4030", "/stir/v1/verification");
+}
+
+/* Verification has a rate of its own: the calls that are signed do not count against it. */
+static void
+verification_has_its_own_rate(void **state)
+{
+    char header[512];
+    int good = 0;
+
+    (void)state;
+    begin_with(ONE_CUSTOMER "[caller pbx]\nuid = %ld\ncustomers = acme\n"
+                            "verification-rate = 1\nverification-burst = 3\n",
+               (long)getuid());
+    for (int i = 0; i < 10; i++) {
+        post(SHAKEN);
+        free(signed_identity("identity"));
+    }
+    for (int i = 0; i < 100 && called.status != 429; i++) {
+        post_verification();
+        good += called.status == 200;
+    }
+    assert_in_range(good, 3, 99);
+    assert_atis_error(429, "POL4290", "of this caller");
+    assert_string_equal(called_header(&called, "Retry-After", header), "1");
+    post(SHAKEN);
+    free(signed_identity("identity"));
+}
+
 /* ---- the file of callers ---- */
 
 static void
@@ -216,6 +298,8 @@ a_file_of_callers_that_says_too_little_or_nonsense_is_refused(void **state)
         CUSTOMER, /* no caller */
         CUSTOMER "[caller p]\ncustomers = a\n", /* no authentication of the caller */
         CUSTOMER "[caller p]\nuid = 1\n",
+        CUSTOMER "[caller p]\nuid = 1\nuse = verification signing\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\nuse = everything\n",
         CUSTOMER "[caller p]\nuid = 1\ncustomers = b\n",
         CUSTOMER "[caller p]\nuid = 1\ncustomers = a a\n",
         CUSTOMER "[caller p]\nuid = -2\ncustomers = a\n",
@@ -362,6 +446,9 @@ main(void)
         TEST(a_customer_over_its_rate_does_not_use_up_the_callers),
         TEST(a_caller_over_its_rate_does_not_use_up_the_customers),
         TEST(remote_callers_are_known_by_token_or_certificate),
+        TEST(without_use_a_caller_signs_and_verifies_but_reads_no_metrics),
+        TEST(a_caller_for_metrics_neither_signs_nor_verifies),
+        TEST(verification_has_its_own_rate),
         TEST(a_file_of_callers_that_says_too_little_or_nonsense_is_refused),
         TEST(numbers_are_single_ranges_or_prefixes),
         TEST(a_bucket_gives_its_burst_and_fills_at_its_rate),

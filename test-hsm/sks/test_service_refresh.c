@@ -157,7 +157,7 @@ read_callers(void)
     fprintf(to,
             "[customer one]\nspc = " ECO_SPC "\nattest = A\nnumbers = 12155551212\n"
             "[customer two]\nspc = " SPC_2 "\nattest = A\nnumbers = 13035550100\n"
-            "[caller pbx]\nuid = %ld\ncustomers = one two\n",
+            "[caller pbx]\nuid = %ld\nuse = signing metrics\ncustomers = one two\n",
             (long)getuid());
     fclose(to);
     eco_must(sks_callers_read(path, world.rates, &world.callers), path);

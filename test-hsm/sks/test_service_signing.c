@@ -363,9 +363,10 @@ a_fault_of_the_token_is_no_refusal_to_the_caller(void **state)
 static void
 a_provider_without_a_credential_stops_no_other(void **state)
 {
-    static const char callers[] = "[customer new]\nspc = 999X\nattest = A\nnumbers = 13035550100\n"
-                                  "[customer acme]\nspc = " ECO_SPC "\nattest = A\nnumbers = any\n"
-                                  "[caller pbx]\nuid = %ld\ncustomers = new acme\n";
+    static const char callers[] =
+        "[customer new]\nspc = 999X\nattest = A\nnumbers = 13035550100\n"
+        "[customer acme]\nspc = " ECO_SPC "\nattest = A\nnumbers = any\n"
+        "[caller pbx]\nuid = %ld\nuse = signing metrics\ncustomers = new acme\n";
 
     (void)state;
     begin_with(callers, (long)getuid());
@@ -409,7 +410,7 @@ open_two_tokens(const char *pin_of_third)
 static const char three_providers[] =
     "[customer acme]\nspc = " ECO_SPC "\nattest = A\nnumbers = 12155551212\n"
     "[customer third]\nspc = " SPC_3 "\nattest = A\nnumbers = 13035550100\n"
-    "[caller pbx]\nuid = %ld\ncustomers = acme third\n";
+    "[caller pbx]\nuid = %ld\nuse = signing metrics\ncustomers = acme third\n";
 
 static void
 a_provider_whose_token_refuses_its_pin_is_named_and_keeps_no_other_from_signing(void **state)
@@ -626,7 +627,7 @@ a_credential_that_is_left_out_is_told(void **state)
 {
     static const char customers[] =
         "[customer second]\nspc = " SPC_2 "\nattest = A\nnumbers = any\n"
-        "[caller pbx]\nuid = %ld\ncustomers = second\n";
+        "[caller pbx]\nuid = %ld\nuse = signing metrics\ncustomers = second\n";
 
     (void)state;
     activate("pkcs11:token=gone", "pkcs11:object=sp-2", world.chain_2, SPC_2,

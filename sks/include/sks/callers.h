@@ -4,7 +4,8 @@
  * A file of sections (docs/SIGNING.md): "[customer NAME]" is a customer whose
  * calls are signed, with the SPC of the certificate, the numbers, the attestation,
  * the kinds of PASSporT and the rate; "[caller NAME]" is a program that sends
- * requests, with its credentials and the customers it may speak for.
+ * requests, with its credentials, what it may use, and the customers it may speak
+ * for.
  */
 #ifndef SKS_CALLERS_H
 #define SKS_CALLERS_H
@@ -54,6 +55,15 @@ const struct sks_caller *sks_callers_find(const struct sks_callers *callers,
 
 const char *sks_caller_name(const struct sks_caller *caller);
 
+enum sks_api {
+    SKS_API_SIGNING,
+    SKS_API_VERIFICATION,
+    SKS_API_METRICS, /* and which service providers are not served */
+    SKS_APIS
+};
+
+bool sks_caller_may_use(const struct sks_caller *caller, enum sks_api api);
+
 /** The caller's own dial plan for numbers without "+"; NULL: the caller has no plan. */
 const struct sks_dial_plan *sks_caller_dial_plan(const struct sks_caller *caller);
 
@@ -92,7 +102,7 @@ HSM_MUST_CHECK enum hsm_status sks_customer_check(const struct sks_customer *cus
                                                   size_t header_count, struct sks_refusal *refusal);
 
 /**
- * Take one call from the rates of both.
+ * Take one call that is to be signed from the rates of both.
  *
  * @param customer  NULL: only from the caller's
  * @retval HSM_ERR_BUSY  too many; the reason says whose, and *wait_s how long to wait
@@ -100,5 +110,9 @@ HSM_MUST_CHECK enum hsm_status sks_customer_check(const struct sks_customer *cus
 HSM_MUST_CHECK enum hsm_status sks_caller_take(const struct sks_caller *caller,
                                                const struct sks_customer *customer, int64_t now_ns,
                                                unsigned *wait_s, struct hsm_reason *why);
+
+/** Take one call that is to be verified from the caller's rate for these: HSM_ERR_BUSY as above. */
+HSM_MUST_CHECK enum hsm_status sks_caller_take_verification(const struct sks_caller *caller,
+                                                            int64_t now_ns, unsigned *wait_s);
 
 #endif
