@@ -3,10 +3,20 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <openssl/crypto.h>
 
 #include <hsm/defer.h>
+
+bool
+acme_form_is_type(const char *content_type)
+{
+    size_t len = strlen(ACME_FORM_TYPE);
+
+    return content_type != NULL && strncasecmp(content_type, ACME_FORM_TYPE, len) == 0 &&
+           (content_type[len] == '\0' || content_type[len] == ';' || content_type[len] == ' ');
+}
 
 /* Decode one octet of a value; false: it is invalid. */
 static bool
@@ -28,6 +38,20 @@ read_octet(const char **at, const char *end, char *out)
         return false;
     *out = (char)(16 * high + low);
     return *out != '\0';
+}
+
+bool
+acme_form_decode(char *value)
+{
+    const char *at = value, *end = value + strlen(value);
+
+    while (at < end) {
+        if (!read_octet(&at, end, value))
+            return false;
+        value++;
+    }
+    *value = '\0';
+    return true;
 }
 
 static enum hsm_status
@@ -66,13 +90,15 @@ find_field(const char *name, size_t len, struct acme_form_field *fields, size_t 
 
 /* NAME=VALUE */
 static enum hsm_status
-read_pair(const char *at, const char *end, struct acme_form_field *fields, size_t count,
+read_pair(const char *at, const char *end, struct acme_form_field *fields, size_t count, bool only,
           struct hsm_reason *why)
 {
     const char *equals = memchr(at, '=', (size_t)(end - at));
     struct acme_form_field *field =
         equals != NULL ? find_field(at, (size_t)(equals - at), fields, count) : NULL;
 
+    if (field == NULL && !only)
+        return HSM_OK;
     if (field == NULL)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "a field that the form does not have");
     if (field->value != NULL)
@@ -80,9 +106,9 @@ read_pair(const char *at, const char *end, struct acme_form_field *fields, size_
     return read_value(equals + 1, end, field, why);
 }
 
-enum hsm_status
-acme_form_parse(const char *body, size_t len, struct acme_form_field *fields, size_t count,
-                struct hsm_reason *why)
+static enum hsm_status
+parse(const char *body, size_t len, struct acme_form_field *fields, size_t count, bool only,
+      struct hsm_reason *why)
 {
     const char *at = body, *end = body + len;
     enum hsm_status st = HSM_OK;
@@ -92,12 +118,26 @@ acme_form_parse(const char *body, size_t len, struct acme_form_field *fields, si
 
         if (next == NULL)
             next = end;
-        st = read_pair(at, next, fields, count, why);
+        st = read_pair(at, next, fields, count, only, why);
         at = next < end ? next + 1 : end;
     }
     if (st != HSM_OK)
         acme_form_clear(fields, count);
     return st;
+}
+
+enum hsm_status
+acme_form_parse(const char *body, size_t len, struct acme_form_field *fields, size_t count,
+                struct hsm_reason *why)
+{
+    return parse(body, len, fields, count, true, why);
+}
+
+enum hsm_status
+acme_form_pick(const char *body, size_t len, struct acme_form_field *fields, size_t count,
+               struct hsm_reason *why)
+{
+    return parse(body, len, fields, count, false, why);
 }
 
 void

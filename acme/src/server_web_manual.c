@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include <openssl/crypto.h>
 
@@ -20,7 +19,6 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-#define FORM_TYPE "application/x-www-form-urlencoded"
 #define TOKEN_MAX (2 * ACME_AUTHORITY_TOKEN_MAX) /* octets, including blanks and line ends */
 
 enum form {
@@ -131,13 +129,9 @@ acme_web_form(struct acme_web_call *call)
 static bool
 has_form_type(struct acme_web_call *call)
 {
-    const char *type = acme_http_request_header(call->request, "Content-Type");
-    size_t len = strlen(FORM_TYPE);
-
-    if (type != NULL && strncasecmp(type, FORM_TYPE, len) == 0 &&
-        (type[len] == '\0' || type[len] == ';' || type[len] == ' '))
+    if (acme_form_is_type(acme_http_request_header(call->request, "Content-Type")))
         return true;
-    acme_web_say(call, 415, "Not a form", "Content-Type is not " FORM_TYPE ".");
+    acme_web_say(call, 415, "Not a form", "Content-Type is not " ACME_FORM_TYPE ".");
     return false;
 }
 

@@ -104,6 +104,44 @@ a_nul_ends_no_value_early(void **state)
     assert_int_equal(acme_form_parse("csr=a\0b", 7, fields, 2, &why), HSM_ERR_MALFORMED);
 }
 
+/* RFC 6749 section 3.2. */
+static void
+a_protocol_may_ignore_other_fields(void **state)
+{
+    static const char *const ignored[] = {"other=1&csr=a", "csr=a&other", "other=%zz&&csr=a&=b"};
+    struct hsm_reason why = {""};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(ignored); i++) {
+        struct acme_form_field fields[] = FIELDS;
+
+        assert_int_equal(acme_form_pick(ignored[i], strlen(ignored[i]), fields, 2, &why), HSM_OK);
+        assert_value(fields[0].value, "a");
+        assert_value(fields[1].value, NULL);
+        acme_form_clear(fields, 2);
+    }
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        struct acme_form_field fields[] = FIELDS;
+
+        if (strcmp(bad[i].why, "a field that the form does not have") != 0)
+            assert_int_equal(acme_form_pick(bad[i].body, strlen(bad[i].body), fields, 2, &why),
+                             HSM_ERR_MALFORMED);
+    }
+}
+
+static void
+a_single_value_is_decoded_in_place(void **state)
+{
+    char good_value[] = "a+b%2B%25c";
+    char *const bad_values[] = {(char[]){"%"}, (char[]){"a%4"}, (char[]){"%zz"}, (char[]){"%00"}};
+
+    (void)state;
+    assert_true(acme_form_decode(good_value));
+    assert_string_equal(good_value, "a b+%c");
+    for (size_t i = 0; i < COUNT(bad_values); i++)
+        assert_false(acme_form_decode(bad_values[i]));
+}
+
 int
 main(void)
 {
@@ -111,6 +149,8 @@ main(void)
         cmocka_unit_test(fields_are_decoded),
         cmocka_unit_test(bodies_that_are_not_of_the_form_are_refused_whole),
         cmocka_unit_test(a_nul_ends_no_value_early),
+        cmocka_unit_test(a_protocol_may_ignore_other_fields),
+        cmocka_unit_test(a_single_value_is_decoded_in_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
