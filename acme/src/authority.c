@@ -111,6 +111,7 @@ static const struct route {
 } routes[] = {
     {"/api/v1/auth/login", ACME_HTTP_POST, acme_authority_serve_login},
     {"/api/v1/auth/refresh", ACME_HTTP_POST, acme_authority_serve_relogin},
+    {"/api/v1/auth/token", ACME_HTTP_POST, acme_authority_serve_oauth},
     {"/at/account/:id/token", ACME_HTTP_POST, acme_authority_grant},
     {"/sti-pa/account/:id/token", ACME_HTTP_POST, acme_authority_grant},
     {"/api/v1/account/:id/token", ACME_HTTP_POST, acme_authority_grant},

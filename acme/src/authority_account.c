@@ -159,21 +159,15 @@ acme_authority_admit(struct acme_authority *authority, const struct acme_http_re
 
 /* ---- sessions ---- */
 
-/* The tokens that a client gets. The store keeps only their SHA-256, so nobody can log in with what
- * the store has. */
-struct session {
-    struct hsm_secret *access, *refresh; /* owned */
-};
-
-static void
-session_clear(struct session *session)
+void
+acme_authority_session_clear(struct authority_session *session)
 {
     hsm_secret_free(session->access);
     hsm_secret_free(session->refresh);
 }
 
 static enum hsm_status
-session_new(struct session *out)
+session_new(struct authority_session *out)
 {
     enum hsm_status st = hsm_secret_random(SESSION_TOKEN_LEN, &out->access);
 
@@ -181,10 +175,10 @@ session_new(struct session *out)
 }
 
 static enum hsm_status
-insert_session(struct acme_authority *authority, const char *account, const struct session *session)
+insert_session(struct acme_authority *authority, const char *account, int64_t refresh_s,
+               const struct authority_session *session)
 {
     int64_t now = acme_authority_now(authority);
-    int64_t lifetime = authority->config.session_lifetime_s;
     uint8_t access_digest[SHA256_DIGEST_LENGTH];
     uint8_t refresh_digest[SHA256_DIGEST_LENGTH];
 
@@ -197,14 +191,15 @@ insert_session(struct acme_authority *authority, const char *account, const stru
         "INSERT INTO session (access, refresh, account, access_until, refresh_until)"
         " VALUES (?, ?, ?, ?, ?)",
         "bbsii", access_digest, sizeof(access_digest), refresh_digest, sizeof(refresh_digest),
-        account, now + lifetime, now + lifetime * REFRESH_LIFETIMES);
+        account, now + authority->config.session_lifetime_s, now + refresh_s);
 }
 
 /* End the transaction in which the verdict was reached: insert the session if the verdict is
  * AUTHORITY_ADMITTED, else roll back. */
 static enum hsm_status
-end_opening(struct acme_authority *authority, const char *account, const struct session *session,
-            enum authority_verdict verdict, enum hsm_status st)
+end_opening(struct acme_authority *authority, const char *account, int64_t refresh_s,
+            const struct authority_session *session, enum authority_verdict verdict,
+            enum hsm_status st)
 {
     struct acme_store *store = authority->config.store;
 
@@ -213,21 +208,25 @@ end_opening(struct acme_authority *authority, const char *account, const struct 
         return HSM_OK;
     }
     if (st == HSM_OK)
-        st = insert_session(authority, account, session);
+        st = insert_session(authority, account, refresh_s, session);
     return acme_store_end(store, st);
 }
 
 /* If the password is changed while it is being checked, no session is opened. */
-static enum hsm_status
-open_by_password(struct acme_authority *authority, const struct acme_http_request *request,
-                 const char *user, const char *password, struct session *session,
-                 enum authority_verdict *verdict)
+enum hsm_status
+acme_authority_session_open(struct acme_authority *authority,
+                            const struct acme_http_request *request, const char *user,
+                            const char *password, int64_t refresh_s,
+                            struct authority_session *session, enum authority_verdict *verdict)
 {
     struct acme_store *store = authority->config.store;
     struct authority_user found = {.account = ""};
-    enum hsm_status st =
-        acme_authority_password_check(authority, request, user, password, verdict, &found);
+    enum hsm_status st;
 
+    *verdict = AUTHORITY_REFUSED;
+    if (!acme_authority_is_user(user))
+        return HSM_OK;
+    st = acme_authority_password_check(authority, request, user, password, verdict, &found);
     if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)
         st = acme_authority_check_standing(authority, request, found.account, verdict);
     if (st != HSM_OK || *verdict != AUTHORITY_ADMITTED)
@@ -238,11 +237,11 @@ open_by_password(struct acme_authority *authority, const struct acme_http_reques
     if (st != HSM_OK)
         return st;
     st = acme_authority_password_confirm(store, &found, verdict);
-    return end_opening(authority, found.account, session, *verdict, st);
+    return end_opening(authority, found.account, refresh_s, session, *verdict, st);
 }
 
 static void
-answer_session(const struct acme_authority *authority, const struct session *session,
+answer_session(const struct acme_authority *authority, const struct authority_session *session,
                struct acme_http_response *response)
 {
     acme_http_response_header(response, "Cache-Control", "no-store");
@@ -254,13 +253,19 @@ answer_session(const struct acme_authority *authority, const struct session *ses
                                      (json_int_t)authority->config.session_lifetime_s));
 }
 
+static int64_t
+refresh_s(const struct acme_authority *authority)
+{
+    return (int64_t)authority->config.session_lifetime_s * REFRESH_LIFETIMES;
+}
+
 void
 acme_authority_serve_login(struct acme_authority *authority,
                            const struct acme_http_request *request, const char *param,
                            struct acme_http_response *response)
 {
     DEFER(json_decref) json_t *body = acme_authority_body(request, response);
-    CLEAR_AFTER(session_clear) struct session session = {.access = NULL};
+    CLEAR_AFTER(acme_authority_session_clear) struct authority_session session = {.access = NULL};
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *user;
     const char *password;
@@ -279,9 +284,8 @@ acme_authority_serve_login(struct acme_authority *authority,
         acme_authority_answer_error(response, 400, "userId: too long");
         return;
     }
-    st = acme_authority_is_user(user)
-             ? open_by_password(authority, request, user, password, &session, &verdict)
-             : HSM_OK;
+    st = acme_authority_session_open(authority, request, user, password, refresh_s(authority),
+                                     &session, &verdict);
     if (st != HSM_OK) {
         acme_authority_answer_failure(response, st);
     } else if (verdict != AUTHORITY_ADMITTED) {
@@ -320,7 +324,8 @@ spend_refresh_token(struct acme_authority *authority, const char *token,
 /* The token stays valid if no session is opened. */
 static enum hsm_status
 open_by_refresh_token(struct acme_authority *authority, const struct acme_http_request *request,
-                      const char *token, struct session *session, enum authority_verdict *verdict)
+                      const char *token, struct authority_session *session,
+                      enum authority_verdict *verdict)
 {
     char account[ACME_AUTHORITY_ID_MAX + 1] = "";
     enum hsm_status st = session_new(session);
@@ -332,7 +337,7 @@ open_by_refresh_token(struct acme_authority *authority, const struct acme_http_r
     st = spend_refresh_token(authority, token, account, verdict);
     if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)
         st = acme_authority_check_standing(authority, request, account, verdict);
-    return end_opening(authority, account, session, *verdict, st);
+    return end_opening(authority, account, refresh_s(authority), session, *verdict, st);
 }
 
 void
@@ -341,7 +346,7 @@ acme_authority_serve_relogin(struct acme_authority *authority,
                              struct acme_http_response *response)
 {
     DEFER(json_decref) json_t *body = acme_authority_body(request, response);
-    CLEAR_AFTER(session_clear) struct session session = {.access = NULL};
+    CLEAR_AFTER(acme_authority_session_clear) struct authority_session session = {.access = NULL};
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *token;
     struct hsm_reason why;

@@ -3,6 +3,7 @@
  *
  * authority.c           routes, migrations, start and end
  * authority_account.c   accounts: authentication, logins, sessions
+ * authority_oauth.c     access tokens by OAuth 2.0
  * authority_password.c  user names and passwords, and limits on guessing them
  * authority_standing.c  suspended accounts, addresses, client certificates, API keys
  * authority_policy.c    what the governance authority's file allows
@@ -136,12 +137,40 @@ void acme_authority_answer_verdict(struct acme_authority *authority,
                                    struct acme_http_response *response,
                                    enum authority_verdict verdict);
 
+/* The tokens that a client gets. The store keeps only their SHA-256, so nobody can log in with what
+ * the store has. */
+struct authority_session {
+    struct hsm_secret *access, *refresh; /* owned */
+};
+
+void acme_authority_session_clear(struct authority_session *session);
+
+/**
+ * Check a password and open a session, if the verdict is AUTHORITY_ADMITTED.
+ *
+ * @param refresh_s  lifetime of the refresh token, seconds
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_authority_session_open(struct acme_authority *authority,
+                            const struct acme_http_request *request, const char *user,
+                            const char *password, int64_t refresh_s,
+                            struct authority_session *session, enum authority_verdict *verdict);
+
 void acme_authority_serve_login(struct acme_authority *authority,
                                 const struct acme_http_request *request, const char *param,
                                 struct acme_http_response *response);
 void acme_authority_serve_relogin(struct acme_authority *authority,
                                   const struct acme_http_request *request, const char *param,
                                   struct acme_http_response *response);
+
+/* authority_oauth.c */
+
+/** The token endpoint (RFC 6749 section 3.2) for the grant "client_credentials". */
+void acme_authority_serve_oauth(struct acme_authority *authority,
+                                const struct acme_http_request *request, const char *param,
+                                struct acme_http_response *response);
+
+/* authority_account.c */
 
 /** Delete expired sessions, full rate limits and old addresses of users. */
 HSM_MUST_CHECK enum hsm_status acme_authority_accounts_expire(struct acme_authority *authority);

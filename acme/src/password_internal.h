@@ -47,7 +47,7 @@ const char *acme_after_scheme(const char *authorization, const char *scheme);
 /* User and password (RFC 7617 section 2); the user ends at the first colon. */
 struct acme_basic {
     char *user; /* owned: acme_basic_clear() */
-    const char *password; /* points into `user` */
+    char *password; /* points into `user` */
     size_t len; /* octets of both texts */
 };
 

@@ -14,6 +14,6 @@ port=$((32000 + $$ % 700))
 while curl -sk -o answer "https://127.0.0.1:$port/" || [ $? -ne 7 ]; do port=$((port + 1)); done
 STI_PA_PORT=$port
 export STI_PA_PORT
-document_run STI-PA.md 9
+document_run STI-PA.md 10
 document_has_no_key
 echo "docs/STI-PA.md: $blocks blocks hold"

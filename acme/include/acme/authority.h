@@ -4,6 +4,7 @@
  *
  *   POST /api/v1/auth/login             {"userId","password"}: an access and a refresh token
  *   POST /api/v1/auth/refresh           {"refreshToken"}: a fresh pair; the old one is spent
+ *   POST /api/v1/auth/token             an access token by OAuth 2.0 (RFC 6749 section 4.4)
  *   POST /at/account/:id/token          RFC 9447 section 5.1, RFC 9448 section 5.5
  *   POST /sti-pa/account/:id/token      the same, ATIS-1000080
  *   POST /api/v1/account/:id/token      the same, as deployed
