@@ -13,7 +13,6 @@
 
 #define SESSION_TOKEN_LEN 32 /* random octets of an access or refresh token */
 #define REFRESH_LIFETIMES 24 /* a refresh token lasts as long as this many access tokens */
-#define AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
 #define LIMITS_FORGOTTEN  10000 /* rows deleted at once: other threads write in between */
 
 void
@@ -118,7 +117,7 @@ identify(struct acme_authority *authority, const struct acme_http_request *reque
         return client != NULL ? acme_authority_admit_client(authority, client, verdict, account)
                               : HSM_OK;
     }
-    if (strlen(authorization) > AUTHORIZATION_MAX) {
+    if (strlen(authorization) > AUTHORITY_AUTHORIZATION_MAX) {
         *verdict = AUTHORITY_REFUSED;
         return HSM_OK;
     }

@@ -35,6 +35,8 @@
 
 #include "password_internal.h"
 
+#define AUTHORITY_AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
+
 enum authority_document {
     AUTHORITY_CA_LIST,
     AUTHORITY_CRL,

@@ -9,9 +9,8 @@
 #include "authority_internal.h"
 #include "form_internal.h"
 
-#define GRANT             "client_credentials"
-#define PARAM_MAX         256 /* octets of a value */
-#define AUTHORIZATION_MAX 2048 /* characters of the header's value */
+#define GRANT     "client_credentials"
+#define PARAM_MAX 256 /* octets of a value */
 
 enum param {
     PARAM_GRANT,
@@ -104,7 +103,7 @@ read_credentials(const struct acme_http_request *request, struct acme_basic *out
     const char *credentials;
     enum hsm_status st;
 
-    if (authorization == NULL || strlen(authorization) > AUTHORIZATION_MAX)
+    if (authorization == NULL || strlen(authorization) > AUTHORITY_AUTHORIZATION_MAX)
         return HSM_ERR_MALFORMED;
     credentials = acme_after_scheme(authorization, "Basic");
     if (credentials == NULL)
