@@ -127,5 +127,7 @@ main(int argc, char **argv)
         requests();
     if (bench_is_wanted("issue", argc, argv))
         bench_issue();
+    if (bench_is_wanted("disk", argc, argv))
+        bench_disk();
     return bench_status(argc, argv);
 }

@@ -10,6 +10,8 @@
  * after the other, as many durable transactions of one row as SQLite has counted in the STI-CA's
  * store meanwhile. For a single client, a second ratio excludes the client: it uses the processor
  * time of the STI-CA's workers and the time for which the raw side has waited for the disk.
+ *
+ * The part "disk" is the same on a disk that takes longer to flush, on both sides.
  */
 #define _GNU_SOURCE /* asprintf */
 #include "bench_issue.h"
@@ -34,6 +36,7 @@
 #include "bench_enrol.h"
 #include "ca_program.h"
 #include "peer.h"
+#include "slow_disk.h"
 #include "softhsm.h"
 
 #define CLIENTS_MAX  16
@@ -42,6 +45,7 @@
 #define TURNS_ALONE  8 /* per round, with one client */
 #define TOKENS       400 /* per round */
 #define WARM_UP      8000 /* transactions, see warm_up() */
+#define FLUSH_US     1000 /* more for a flush, in the part "disk" */
 
 #define RECORD_LEN 235 /* octets of a line of the signing journal */
 #define ROW_LEN    300 /* octets of a row of most transactions */
@@ -267,8 +271,9 @@ warm_up(void)
     raw_cost(sign_and_record, 1, WARM_UP, CHAIN_LEN);
 }
 
+/* @param disk  "", or a text that says what disk it is */
 static void
-measure_certificates(size_t count)
+measure_certificates(size_t count, const char *disk)
 {
     struct certificate_rows rows;
     char whose[60], name[140];
@@ -276,8 +281,8 @@ measure_certificates(size_t count)
     for (size_t i = 0; i < ROUNDS; i++)
         measure_round(count, &rows, i);
     fputc('\n', stderr);
-    snprintf(whose, sizeof(whose), "%u worker%s, %zu client%s", program.workers,
-             program.workers == 1 ? "" : "s", count, count == 1 ? "" : "s");
+    snprintf(whose, sizeof(whose), "%u worker%s, %zu client%s%s", program.workers,
+             program.workers == 1 ? "" : "s", count, count == 1 ? "" : "s", disk);
     snprintf(name, sizeof(name), "certificate, %s / its signature and durable writes", whose);
     bench_at_most("acme", name, "ratio", 2.0, rows.shares, ROUNDS);
     if (count > 1)
@@ -293,10 +298,10 @@ measure_certificates(size_t count)
     bench_at_least("acme", name, "1/s", 1.0, rows.rates, ROUNDS);
 }
 
+/* Start sti-ca and the raw side, and warm them up. */
 static void
-bench_certificates(unsigned workers)
+open_both(unsigned workers)
 {
-    static const size_t counts[] = {1, 4, 16};
     char path[4300];
 
     ca_program_start(&program, workers, "orders-per-account = 0\n");
@@ -308,10 +313,25 @@ bench_certificates(unsigned workers)
     for (size_t i = 0; i < CLIENTS_MAX; i++)
         clients[i] = bench_client_new(&program.ca);
     warm_up();
+}
+
+static void
+measure_all(const char *disk)
+{
+    static const size_t counts[] = {1, 4, 16};
+
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
-        measure_certificates(counts[i]);
+        measure_certificates(counts[i], disk);
     for (size_t i = 0; i < CLIENTS_MAX; i++)
         bench_client_free(clients[i]);
+}
+
+static void
+close_both(void)
+{
+    acme_store_close(raw_store);
+    close(raw_journal);
+    ca_program_stop(&program);
 }
 
 /* ---- SPC tokens ---- */
@@ -465,11 +485,21 @@ bench_issue(void)
     static const unsigned workers[] = {1, 4};
 
     for (size_t i = 0; i < sizeof(workers) / sizeof(workers[0]); i++) {
-        bench_certificates(workers[i]);
+        open_both(workers[i]);
+        measure_all("");
         if (i == 0)
             bench_tokens();
-        acme_store_close(raw_store);
-        close(raw_journal);
-        ca_program_stop(&program);
+        close_both();
     }
+}
+
+void
+bench_disk(void)
+{
+    slow_disk_start(getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
+    open_both(1);
+    slow_disk_set(FLUSH_US);
+    measure_all(", 1 ms to flush");
+    slow_disk_stop();
+    close_both();
 }
