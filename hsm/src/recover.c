@@ -398,7 +398,7 @@ pause_ms(struct hsm_slot *slot, unsigned *looks)
 
     if (!slot->opened || !hsm_signers_missing(slot)) {
         *looks = 0;
-        return slot->settings.probe_ms;
+        return hsm_signers_pause_ms(slot, slot->settings.probe_ms);
     }
     ++*looks;
     for (unsigned i = MISSING_LOOKS; i < *looks && ms < slot->settings.probe_ms; i++)

@@ -9,7 +9,7 @@
 #include "signer_internal.h"
 
 #define MISSING_MAX_MS 2000 /* for a missing key after a recovery: replication lags */
-#define DOUBT_MS       1000 /* before a key that signed wrongly is tried again */
+#define DOUBT_MS       1000 /* before a key that signed wrongly is tried again, at first */
 
 /* Why a key is refused. */
 struct refusal {
@@ -129,11 +129,17 @@ try_often(const struct hsm_signer *signer)
     return st;
 }
 
+/* The time until the next try doubles up to the probe interval. */
 static void
 refuse_wrong_signer(struct hsm_signer *signer)
 {
+    unsigned ms = signer->doubted_ms * 2;
+
+    if (ms > signer->slot->settings.probe_ms)
+        ms = signer->slot->settings.probe_ms;
+    signer->doubted_ms = ms > DOUBT_MS ? ms : DOUBT_MS;
     signer->doubted = true;
-    signer->tried_again = hsm_deadline_after(DOUBT_MS);
+    signer->tried_again = hsm_deadline_after(signer->doubted_ms);
     refuse(signer, &signs_wrongly);
 }
 
@@ -178,6 +184,7 @@ static void
 accept_again(struct hsm_signer *signer)
 {
     signer->doubted = false;
+    signer->doubted_ms = 0;
     signer->refused_with = HSM_OK;
     set_status(signer, HSM_OK);
 }
@@ -272,6 +279,16 @@ prove_all(struct hsm_signer **all, size_t n, struct proof *proof)
     }
 }
 
+/* Once another key has signed well: the token may have come right only after these were tried. */
+static void
+prove_again(struct hsm_signer **all, size_t n, struct proof *proof)
+{
+    for (size_t i = 0; i < n && proof->failure == HSM_OK; i++) {
+        if (all[i]->disproved)
+            prove_one(all[i], proof);
+    }
+}
+
 /* A token on which no key signs well is not recovered; if another key signs well, the key itself is
  * at fault. */
 enum hsm_status
@@ -284,6 +301,8 @@ hsm_signers_prove(struct hsm_slot *slot)
     if (all == NULL)
         return HSM_ERR_BUSY;
     prove_all(all, n, &proof);
+    if (proof.good)
+        prove_again(all, n, &proof);
     for (size_t i = 0; i < n && proof.failure == HSM_OK && proof.good; i++) {
         if (all[i]->disproved)
             refuse_wrong_signer(all[i]);
@@ -302,4 +321,18 @@ hsm_signers_missing(struct hsm_slot *slot)
         any = s->status != HSM_OK && !is_left_alone(s);
     pthread_mutex_unlock(&slot->signers_lock);
     return any;
+}
+
+unsigned
+hsm_signers_pause_ms(struct hsm_slot *slot, unsigned at_most)
+{
+    unsigned ms = at_most;
+
+    pthread_mutex_lock(&slot->signers_lock);
+    for (struct hsm_signer *s = slot->signers; s != NULL; s = s->next) {
+        if (is_left_alone(s) && hsm_ms_until(s->tried_again) < ms)
+            ms = hsm_ms_until(s->tried_again);
+    }
+    pthread_mutex_unlock(&slot->signers_lock);
+    return ms;
 }

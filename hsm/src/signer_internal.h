@@ -47,6 +47,7 @@ struct hsm_signer {
     int64_t missing_since; /* 0: not missing */
     _Atomic(int64_t) tried_again; /* if refused because it is doubted: not before; read, too, when
                                    * the key is loaded again */
+    unsigned doubted_ms; /* the pause before that; 0: it is not refused for this */
     enum hsm_status refused_with; /* the refusal that was logged last; OK: none */
     bool disproved; /* in the present recovery */
     struct hsm_lane **lanes; /* for the libp11 route; NULL on the direct one */
@@ -138,5 +139,8 @@ HSM_MUST_CHECK enum hsm_status hsm_signers_prove(struct hsm_slot *slot);
 
 /** True if it is time to look again for a key that was missing or refused after a recovery. */
 bool hsm_signers_missing(struct hsm_slot *slot);
+
+/** Milliseconds until a key that signed wrongly is to be tried again; `at_most` if there is none. */
+unsigned hsm_signers_pause_ms(struct hsm_slot *slot, unsigned at_most);
 
 #endif

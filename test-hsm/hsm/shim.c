@@ -6,6 +6,7 @@
  *   sessions=3          at most this many sessions: CKR_SESSION_COUNT
  *   flip, zero, short   the output of C_Sign is damaged in this way
  *   flip-of=LABEL       flip, for this key only
+ *   flips=5             flip, for the next five signatures only
  *   point=raw|bits|xy   CKA_EC_POINT in a form other than the standard's
  *   lie=0x162:1         this boolean attribute reads as this value
  *   ask=0x10c:1         a private key is generated with this attribute, whatever was requested
@@ -35,6 +36,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned long sessions_open;
 static unsigned generations;
 static size_t randoms;
+static unsigned long flipped; /* since flips= */
 static bool flips[256]; /* by session, modulo 256: its operation uses the key of flip-of */
 
 /* The text after "word" or "word=" in $STI_SHIM; NULL if the word is absent. */
@@ -195,6 +197,22 @@ shim_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HAND
     return rv != CKR_OK ? rv : behind->C_SignInit(session, mechanism, key);
 }
 
+/* True for as many signatures as flips= says. */
+static bool
+flips_this(void)
+{
+    const char *count = told("flips");
+    bool flip;
+
+    pthread_mutex_lock(&lock);
+    if (count == NULL)
+        flipped = 0;
+    flip = count != NULL && flipped < strtoul(count, NULL, 10);
+    flipped += flip;
+    pthread_mutex_unlock(&lock);
+    return flip;
+}
+
 static CK_RV
 shim_Sign(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG len, CK_BYTE *sig, CK_ULONG *sig_len)
 {
@@ -204,7 +222,7 @@ shim_Sign(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG len, CK_BYTE *sig, 
         return failing("C_Sign");
     if (rv != CKR_OK || sig == NULL)
         return rv;
-    if (told("flip") != NULL || flips[session % 256])
+    if (told("flip") != NULL || flips[session % 256] || flips_this())
         sig[*sig_len - 1] ^= 1;
     if (told("zero") != NULL)
         memset(sig, 0, *sig_len);

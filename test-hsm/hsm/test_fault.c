@@ -371,6 +371,54 @@ a_key_that_signs_wrongly_is_refused_alone(void **state)
     alarm(0);
 }
 
+/* Five: the caller's, and the four by which a key is tried in the recovery. Then the other key is
+ * tried, and the token is good again. */
+static void
+a_fault_that_ends_during_the_recovery_is_not_held_against_a_key(void **state)
+{
+    struct hsm_token *token = NULL;
+    struct hsm_key *keys[2] = {NULL, NULL};
+
+    (void)state;
+    alarm(60);
+    tell_shim("");
+    assert_int_equal(try_open(&token), HSM_OK);
+    assert_int_equal(hsm_key_find_or_generate(token, "left", &keys[0]), HSM_OK);
+    assert_int_equal(hsm_key_find_or_generate(token, "right", &keys[1]), HSM_OK);
+    tell_shim("flips=5");
+    assert_int_equal(sign_with(keys[0]), HSM_OK);
+    tell_shim("");
+    hsm_key_free(keys[0]);
+    hsm_key_free(keys[1]);
+    hsm_token_close(token);
+    alarm(0);
+}
+
+static void
+a_key_that_signed_wrongly_is_tried_again_before_the_next_probe(void **state)
+{
+    struct hsm_token *token = NULL;
+    struct hsm_key *keys[2] = {NULL, NULL};
+
+    (void)state;
+    alarm(60);
+    tell_shim("");
+    assert_int_equal(
+        try_open_as((struct hsm_token_config){.op_timeout_ms = PATIENT_MS, .probe_ms = 60000},
+                    &token),
+        HSM_OK);
+    assert_int_equal(hsm_key_find_or_generate(token, "left", &keys[0]), HSM_OK);
+    assert_int_equal(hsm_key_find_or_generate(token, "right", &keys[1]), HSM_OK);
+    tell_shim("flip-of=left");
+    assert_int_equal(sign_with(keys[0]), HSM_ERR_CRYPTO);
+    tell_shim("");
+    assert_true(comes_to_sign(keys[0]));
+    hsm_key_free(keys[0]);
+    hsm_key_free(keys[1]);
+    hsm_token_close(token);
+    alarm(0);
+}
+
 static void
 a_failed_signature_is_told_and_the_next_one_works(void **state)
 {
@@ -588,6 +636,8 @@ main(void)
         ON_OPEN_TOKEN(a_key_that_does_not_sign_is_destroyed),
         ON_OPEN_TOKEN(damaged_signatures_are_never_given_out_as_verified),
         cmocka_unit_test(a_key_that_signs_wrongly_is_refused_alone),
+        cmocka_unit_test(a_fault_that_ends_during_the_recovery_is_not_held_against_a_key),
+        cmocka_unit_test(a_key_that_signed_wrongly_is_tried_again_before_the_next_probe),
         ON_OPEN_TOKEN(a_failed_signature_is_told_and_the_next_one_works),
         ON_OPEN_TOKEN(a_found_key_that_lies_is_refused),
         ON_OPEN_TOKEN(a_point_is_read_in_four_forms),
