@@ -145,6 +145,13 @@ publish_progress(struct hsm_journal *journal)
     pthread_mutex_unlock(&journal->lock);
 }
 
+static void
+log_unwritten(const struct hsm_journal *journal, int error)
+{
+    hsm_log(HSM_LOG_ERROR, "journal %s: %s: cannot be written: %s", journal->config.dir,
+            journal->file.name, strerror(error));
+}
+
 /* Logged when it changes; wakes the callers that wait for a line. */
 static void
 set_failing(struct hsm_journal *journal, bool failing, int error)
@@ -152,8 +159,7 @@ set_failing(struct hsm_journal *journal, bool failing, int error)
     if (atomic_load(&journal->failing) == failing)
         return;
     if (failing)
-        hsm_log(HSM_LOG_ERROR, "journal %s: %s: cannot be written: %s", journal->config.dir,
-                journal->file.name, strerror(error));
+        log_unwritten(journal, error);
     else
         hsm_log(HSM_LOG_WARNING, "journal %s: %s: is written again; %llu uses of keys are missing",
                 journal->config.dir, journal->file.name, (unsigned long long)journal->lost);
@@ -266,7 +272,10 @@ hsm_journal_begin(struct hsm_journal *journal, int64_t deadline)
     if (st != HSM_OK)
         return st;
     journal->file_number = 1;
-    return hsm_file_flush(&journal->file);
+    st = hsm_file_flush(&journal->file);
+    if (st != HSM_OK)
+        log_unwritten(journal, errno);
+    return st;
 }
 
 /* The notary or another process keeps the lock for as long as a token takes for a checkpoint. */

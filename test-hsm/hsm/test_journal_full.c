@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 
 #include "journal_group.h"
+#include "softhsm.h"
 
 /* Hashing a line with this word fails, as without memory. */
 static const char *_Atomic none_for;
@@ -100,6 +101,46 @@ a_full_disk_refuses_certificates_and_lets_calls_pass(void **state)
     }
 }
 
+/* Standard error of hsm_token_open() with this journal, which fails. */
+static void
+open_without_room(const struct hsm_journal_config *journal, char *heard, size_t room)
+{
+    FILE *log = tmpfile();
+    int terminal = dup(STDERR_FILENO);
+    struct hsm_secret *pin = NULL;
+    struct hsm_token *token = NULL;
+    struct hsm_token_config config = {
+        .uri = "pkcs11:token=" JOURNAL_TOKEN, .module = softhsm_module(), .journal = journal};
+
+    assert_non_null(log);
+    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
+    config.pin = pin;
+    dup2(fileno(log), STDERR_FILENO);
+    full_times = 1;
+    full_for = " open ";
+    assert_int_equal(hsm_token_open(&config, &token), HSM_ERR_IO);
+    full_for = NULL;
+    dup2(terminal, STDERR_FILENO);
+    close(terminal);
+    hsm_secret_free(pin);
+    rewind(log);
+    heard[fread(heard, 1, room - 1, log)] = '\0';
+    fclose(log);
+}
+
+static void
+a_journal_that_cannot_be_begun_is_told(void **state)
+{
+    const struct hsm_journal_config journal = {.dir = journal_dir("begin"), .program = "test"};
+    char heard[1024];
+
+    (void)state;
+    hsm_token_close(journal_token(NULL, &journal)); /* the index has its first line */
+    open_without_room(&journal, heard, sizeof(heard));
+    assert_non_null(strstr(heard, "/begin: test-"));
+    assert_non_null(strstr(heard, ": cannot be written: No space left on device"));
+}
+
 static void
 what_had_no_room_is_counted_in_its_place(void **state)
 {
@@ -180,6 +221,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_full_disk_refuses_certificates_and_lets_calls_pass),
+        cmocka_unit_test(a_journal_that_cannot_be_begun_is_told),
         cmocka_unit_test(what_had_no_room_is_counted_in_its_place),
         cmocka_unit_test(an_entry_that_had_no_memory_is_written_in_its_turn),
         cmocka_unit_test(a_disk_that_is_slow_does_not_hold_a_call_past_its_deadline),
