@@ -283,10 +283,11 @@ check_usable(const struct hsm_token *token)
     return HSM_OK;
 }
 
-/* Find the token that the URI names; it is not logged in to yet. */
+/* Find the token that the URI names; it is not logged in to yet. Out of turn its files may be half
+ * written: open_on() then tries again. */
 static enum hsm_status
-choose_on_module(struct hsm_module *module, const struct hsm_uri *uri, struct hsm_token *token,
-                 CK_SLOT_ID *id)
+choose_on_module(struct hsm_module *module, const struct hsm_uri *uri, bool in_turn,
+                 struct hsm_token *token, CK_SLOT_ID *id)
 {
     struct candidate chosen;
     enum hsm_status st;
@@ -301,7 +302,7 @@ choose_on_module(struct hsm_module *module, const struct hsm_uri *uri, struct hs
     }
     token->shares_files = shares_files(module);
     hsm_module_leave(module);
-    if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_AMBIGUOUS)
+    if ((st == HSM_ERR_NOT_FOUND && (in_turn || !token->shares_files)) || st == HSM_ERR_AMBIGUOUS)
         hsm_log(HSM_LOG_ERROR, "%s: %s token in %s matches",
                 hsm_uri_get(uri, "token") != NULL ? hsm_uri_get(uri, "token") : "PKCS#11 URI",
                 st == HSM_ERR_NOT_FOUND ? "no" : "more than one", hsm_module_path(module));
@@ -331,7 +332,7 @@ start_and_choose(const char *path, const struct hsm_uri *uri, bool in_turn, stru
     enum hsm_status st = hsm_module_start(token->module);
 
     if (st == HSM_OK)
-        st = choose_on_module(token->module, uri, token, id);
+        st = choose_on_module(token->module, uri, in_turn, token, id);
     hsm_host_unlock(turn);
     return st;
 }
