@@ -20,10 +20,11 @@ run_participant_set(const struct arguments *arguments)
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &config, &store);
 
-    if (st == HSM_OK)
-        st = acme_server_participant_set(store, arguments->spc, arguments->organization,
-                                         arguments->country != NULL ? arguments->country
-                                                                    : config.country);
+    if (st != HSM_OK)
+        return st;
+    st = acme_server_participant_set(store, arguments->spc, arguments->organization,
+                                     arguments->country != NULL ? arguments->country
+                                                                : config.country);
     if (st == HSM_ERR_MALFORMED)
         hsm_log(HSM_LOG_ERROR,
                 "an SPC is of [A-Z0-9], an organization has 1 to 64 octets, a country two letters");
@@ -47,8 +48,9 @@ run_participant_remove(const struct arguments *arguments)
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
-    if (st == HSM_OK)
-        st = acme_server_participant_remove(store, arguments->spc);
+    if (st != HSM_OK)
+        return st;
+    st = acme_server_participant_remove(store, arguments->spc);
     if (st == HSM_ERR_NOT_FOUND)
         hsm_log(HSM_LOG_ERROR, "SPC %s: has no registered name", arguments->spc);
     else if (st == HSM_OK)
@@ -73,8 +75,9 @@ run_account_revoke(const struct arguments *arguments)
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
-    if (st == HSM_OK)
-        st = acme_server_account_revoke(store, arguments->id);
+    if (st != HSM_OK)
+        return st;
+    st = acme_server_account_revoke(store, arguments->id);
     if (st == HSM_ERR_NOT_FOUND)
         hsm_log(HSM_LOG_ERROR, "account %s: there is none, or it is valid no more", arguments->id);
     else if (st == HSM_OK)
@@ -129,8 +132,9 @@ run_eab_remove(const struct arguments *arguments)
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &config, &store);
 
-    if (st == HSM_OK)
-        st = acme_server_external_remove(store, config.external_accounts, arguments->id);
+    if (st != HSM_OK)
+        return st;
+    st = acme_server_external_remove(store, config.external_accounts, arguments->id);
     if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_MALFORMED)
         hsm_log(HSM_LOG_ERROR, "%s: no such key, or it was used", arguments->id);
     else if (st == HSM_OK)
@@ -180,8 +184,9 @@ run_web_user_remove(const struct arguments *arguments)
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
-    if (st == HSM_OK)
-        st = acme_server_web_user_remove(store, arguments->user);
+    if (st != HSM_OK)
+        return st;
+    st = acme_server_web_user_remove(store, arguments->user);
     if (st == HSM_ERR_NOT_FOUND)
         hsm_log(HSM_LOG_ERROR, "%s: no such user", arguments->user);
     else if (st == HSM_OK)

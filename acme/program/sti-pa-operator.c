@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,9 +31,9 @@ say(const struct arguments *arguments, enum hsm_status st, const char *done, con
 
 /* ---- accounts and trusted STI-CAs ---- */
 
-/* Written to its file before the store has it. */
+/* Written to its file before the store has it. *made: the file is this process's. */
 static enum hsm_status
-generate_password(const char *path, struct hsm_secret **out)
+generate_password(const char *path, bool *made, struct hsm_secret **out)
 {
     DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
     enum hsm_status st = hsm_secret_random(PASSWORD_LEN, &password);
@@ -41,6 +42,7 @@ generate_password(const char *path, struct hsm_secret **out)
         st = hsm_secret_write(password, path);
     if (st != HSM_OK)
         return st;
+    *made = true;
     *out = password;
     password = NULL;
     return HSM_OK;
@@ -48,24 +50,27 @@ generate_password(const char *path, struct hsm_secret **out)
 
 /* For a new account: use the file that an earlier attempt left, if it is this user's alone. */
 static enum hsm_status
-read_first_password(const struct arguments *arguments, struct hsm_secret **out)
+read_first_password(const struct arguments *arguments, bool *made, struct hsm_secret **out)
 {
     const char *path = arguments->generate_password;
 
     if (arguments->password_source != NULL)
         return hsm_secret_from(arguments->password_source, "Password of the account", out);
-    return access(path, F_OK) == 0 ? hsm_secret_read_own(path, out) : generate_password(path, out);
+    if (access(path, F_OK) != 0)
+        return generate_password(path, made, out);
+    hsm_log(HSM_LOG_WARNING, "%s: is there already: the password in it is used", path);
+    return hsm_secret_read_own(path, out);
 }
 
 /* For a new password, an existing file is refused: the old password may have leaked. */
 static enum hsm_status
-read_next_password(const struct arguments *arguments, struct hsm_secret **out)
+read_next_password(const struct arguments *arguments, bool *made, struct hsm_secret **out)
 {
     enum hsm_status st;
 
     if (arguments->password_source != NULL)
         return hsm_secret_from(arguments->password_source, "Password of the account", out);
-    st = generate_password(arguments->generate_password, out);
+    st = generate_password(arguments->generate_password, made, out);
     if (st == HSM_ERR_EXISTS)
         hsm_log(HSM_LOG_ERROR,
                 "%s: is there already: a new password wants a new file; nothing was"
@@ -74,9 +79,19 @@ read_next_password(const struct arguments *arguments, struct hsm_secret **out)
     return st;
 }
 
-typedef enum hsm_status password_reader(const struct arguments *arguments, struct hsm_secret **out);
+typedef enum hsm_status password_reader(const struct arguments *arguments, bool *made,
+                                        struct hsm_secret **out);
 
-/* Open the store, read the password, and call `use` with both. */
+/* The store has not taken the password. After any other error it may have. */
+static bool
+is_refused(enum hsm_status st)
+{
+    return st == HSM_ERR_EXISTS || st == HSM_ERR_NOT_FOUND || st == HSM_ERR_MALFORMED ||
+           st == HSM_ERR_USAGE || st == HSM_ERR_UNTRUSTED;
+}
+
+/* Open the store, read the password, and call `use` with both. A file that was made for a password
+ * that no account has is removed. */
 static enum hsm_status
 with_password(const struct arguments *arguments, password_reader *read,
               enum hsm_status (*use)(const struct arguments *arguments, struct acme_store *store,
@@ -84,14 +99,19 @@ with_password(const struct arguments *arguments, password_reader *read,
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
     DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
+    bool made = false;
     enum hsm_status st;
 
     if ((arguments->password_source == NULL) == (arguments->generate_password == NULL))
         return options_refuse("one of --password-source and --generate-password is needed");
     st = open_store(arguments, &store);
     if (st == HSM_OK)
-        st = read(arguments, &password);
-    return st == HSM_OK ? use(arguments, store, password) : st;
+        st = read(arguments, &made, &password);
+    if (st == HSM_OK)
+        st = use(arguments, store, password);
+    if (made && is_refused(st))
+        (void)unlink(arguments->generate_password);
+    return st;
 }
 
 static enum hsm_status
@@ -120,8 +140,9 @@ add_ca_account(const struct arguments *arguments, struct acme_store *store,
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
     enum hsm_status st = certs_chain_read(arguments->chain, &chain);
 
-    if (st == HSM_OK)
-        st = acme_authority_ca_account_add(store, arguments->id, arguments->user, password, chain);
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_ca_account_add(store, arguments->id, arguments->user, password, chain);
     if (st == HSM_ERR_EXISTS)
         hsm_log(HSM_LOG_ERROR,
                 "account %s or user %s exists, or a name in %s is another account's; nothing was"
@@ -174,8 +195,9 @@ run_ca_remove(const struct arguments *arguments)
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &store);
 
-    if (st == HSM_OK)
-        st = acme_authority_ca_remove(store, arguments->sha256, arguments->reason);
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_ca_remove(store, arguments->sha256, arguments->reason);
     if (st == HSM_ERR_NOT_FOUND)
         hsm_log(HSM_LOG_ERROR, "%s: not on the list", arguments->sha256);
     if (st == HSM_OK)
@@ -201,8 +223,9 @@ run_ca_account_extend(const struct arguments *arguments)
 
     if (st == HSM_OK)
         st = open_store(arguments, &store);
-    if (st == HSM_OK)
-        st = acme_authority_ca_account_extend(store, arguments->id, chain);
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_ca_account_extend(store, arguments->id, chain);
     if (st == HSM_ERR_NOT_FOUND)
         hsm_log(HSM_LOG_ERROR, "account %s: no STI-CA has it", arguments->id);
     if (st == HSM_ERR_EXISTS)
@@ -263,8 +286,9 @@ decide(const struct arguments *arguments, bool approve)
 
     if (st == HSM_OK)
         st = open_store(arguments, &store);
-    if (st == HSM_OK)
-        st = acme_authority_revocation_decide(store, id, approve, time(NULL));
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_revocation_decide(store, id, approve, time(NULL));
     if (st == HSM_ERR_NOT_FOUND)
         hsm_log(HSM_LOG_ERROR, "revocation %s: there is none", arguments->id);
     if (st == HSM_OK)
@@ -297,9 +321,10 @@ run_revocation_drop(const struct arguments *arguments)
         st = options_number("to", arguments->to, first, LLONG_MAX, &last);
     if (st == HSM_OK)
         st = open_store(arguments, &store);
-    if (st == HSM_OK)
-        st = acme_authority_revocations_drop(store, arguments->account, first, last,
-                                             arguments->reason, time(NULL), &count);
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_revocations_drop(store, arguments->account, first, last, arguments->reason,
+                                         time(NULL), &count);
     if (st == HSM_ERR_NOT_FOUND)
         hsm_log(HSM_LOG_ERROR, "revocations %lld to %lld: none of these is on the CRL", first,
                 last);
@@ -356,8 +381,9 @@ run_account_suspend(const struct arguments *arguments)
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &store);
 
-    if (st == HSM_OK)
-        st = acme_authority_account_suspend(store, arguments->id, arguments->reason);
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_account_suspend(store, arguments->id, arguments->reason);
     return say(arguments, st, "suspended", "there is none, or it is suspended already");
 }
 
@@ -367,8 +393,9 @@ run_account_reinstate(const struct arguments *arguments)
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &store);
 
-    if (st == HSM_OK)
-        st = acme_authority_account_reinstate(store, arguments->id);
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_account_reinstate(store, arguments->id);
     return say(arguments, st, "reinstated", "there is none, or it is not suspended");
 }
 
@@ -378,8 +405,9 @@ run_account_bind(const struct arguments *arguments)
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &store);
 
-    if (st == HSM_OK)
-        st = acme_authority_account_bind(store, arguments->id, arguments->client);
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_account_bind(store, arguments->id, arguments->client);
     if (st == HSM_ERR_EXISTS)
         hsm_log(HSM_LOG_ERROR, "%s: is bound to another account", arguments->client);
     return say(arguments, st,
@@ -394,8 +422,9 @@ run_account_limit(const struct arguments *arguments)
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &store);
 
-    if (st == HSM_OK)
-        st = acme_authority_account_limit(store, arguments->id, arguments->from);
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_account_limit(store, arguments->id, arguments->from);
     return say(arguments, st,
                arguments->from[0] != NULL ? "limited to these addresses" : "from everywhere",
                "there is none");
@@ -407,8 +436,9 @@ run_account_spc(const struct arguments *arguments)
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &store);
 
-    if (st == HSM_OK)
-        st = acme_authority_account_spcs(store, arguments->id, arguments->spcs, arguments->ca);
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_account_spcs(store, arguments->id, arguments->spcs, arguments->ca);
     return say(arguments, st, "may have tokens for these codes", "no service provider has it");
 }
 
@@ -418,8 +448,6 @@ change_password(const struct arguments *arguments, struct acme_store *store,
 {
     enum hsm_status st = acme_authority_account_password(store, arguments->id, password);
 
-    if (st == HSM_ERR_NOT_FOUND && arguments->generate_password != NULL)
-        (void)unlink(arguments->generate_password); /* no account has this password */
     return say(arguments, st, "password changed", "there is none");
 }
 
@@ -443,8 +471,9 @@ run_account_key_add(const struct arguments *arguments)
         st = options_number("days", arguments->days, 1, INT_MAX, &days);
     if (st == HSM_OK)
         st = open_store(arguments, &store);
-    if (st == HSM_OK)
-        st = acme_authority_api_key_add(store, arguments->id, arguments->file, (unsigned)days, &id);
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_api_key_add(store, arguments->id, arguments->file, (unsigned)days, &id);
     if (st == HSM_ERR_NOT_FOUND)
         hsm_log(HSM_LOG_ERROR, "account %s: there is none", arguments->id);
     if (st == HSM_OK)
@@ -470,8 +499,9 @@ run_account_key_revoke(const struct arguments *arguments)
 
     if (st == HSM_OK)
         st = open_store(arguments, &store);
-    if (st == HSM_OK)
-        st = acme_authority_api_key_revoke(store, number);
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_api_key_revoke(store, number);
     if (st == HSM_ERR_NOT_FOUND)
         hsm_log(HSM_LOG_ERROR, "API key %lld: there is none, or it is revoked already", number);
     if (st == HSM_OK)

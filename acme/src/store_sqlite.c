@@ -39,6 +39,18 @@ static void sqlite_close(void *db);
 
 DEFINE_DEFER(struct sqlite, sqlite_close)
 
+/* With the operating system's reason, if SQLite has one. */
+static void
+log_error(struct sqlite *sqlite, int rc, const char *sql)
+{
+    bool from_system = (rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN;
+    int error = from_system ? sqlite3_system_errno(sqlite->db) : 0;
+
+    hsm_log(HSM_LOG_ERROR, "store %s: %s%s%s: %s", sqlite3_db_filename(sqlite->db, "main"),
+            sqlite3_errmsg(sqlite->db), error != 0 ? ": " : "", error != 0 ? strerror(error) : "",
+            sql);
+}
+
 /* Map SQLite's result to a status; errors are logged once, with the statement but never with bound
  * values. */
 static enum hsm_status
@@ -53,7 +65,8 @@ status_from_sqlite(struct sqlite *sqlite, int rc, const char *sql)
         return HSM_ERR_NOMEM;
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-        hsm_log(HSM_LOG_WARNING, "store: busy for %d s: %s", STORE_BUSY_MS / 1000, sql);
+        hsm_log(HSM_LOG_WARNING, "store %s: busy for %d s: %s",
+                sqlite3_db_filename(sqlite->db, "main"), STORE_BUSY_MS / 1000, sql);
         return HSM_ERR_BUSY;
     default:
         break;
@@ -61,7 +74,7 @@ status_from_sqlite(struct sqlite *sqlite, int rc, const char *sql)
     if (rc == SQLITE_CONSTRAINT_UNIQUE || rc == SQLITE_CONSTRAINT_PRIMARYKEY ||
         rc == SQLITE_CONSTRAINT_ROWID)
         return HSM_ERR_EXISTS; /* a regular result, not logged */
-    hsm_log(HSM_LOG_ERROR, "store: %s: %s", sqlite3_errmsg(sqlite->db), sql);
+    log_error(sqlite, rc, sql);
     return (rc & 0xff) == SQLITE_CONSTRAINT ? HSM_ERR_USAGE : HSM_ERR_IO;
 }
 

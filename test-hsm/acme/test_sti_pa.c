@@ -231,6 +231,7 @@ init_refuses_a_wrong_pin(void **state)
                          address, "--base-url", base_url, NULL),
                      1);
     assert_null(strstr(output, "9999"));
+    assert_non_null(strstr(output, "token sti-pa: the PIN was refused"));
 }
 
 static void
@@ -289,6 +290,10 @@ accounts_are_added_once_and_listed(void **state)
                          "--password-source", in_dir("password"), "--spc", "1234", NULL),
                      1);
     assert_non_null(strstr(output, "exists"));
+    assert_int_equal(run("account", "add", "--config", config, "--id", "1001", "--user", "other",
+                         "--generate-password", in_dir("1001.password"), "--spc", "1234", NULL),
+                     1);
+    assert_int_equal(access(in_dir("1001.password"), F_OK), -1); /* no account has it */
     assert_succeeds(run("account", "add", "--config", config, "--id", "1002", "--user", "sp-two",
                         "--generate-password", in_dir("1002.password"), "--spc", "5678", NULL));
     assert_int_equal(hsm_secret_read(in_dir("1002.password"), &generated), HSM_OK);
@@ -424,6 +429,34 @@ an_operator_changes_codes_and_password_and_sees_how_an_account_stands(void **sta
     assert_int_equal(access(in_dir("none.next"), F_OK), -1); /* no such account */
 }
 
+/* Neither is it said that the account is missing: nobody has looked. */
+static void
+a_configuration_or_store_that_cannot_be_read_is_all_that_is_reported(void **state)
+{
+    static const char *const commands[][4] = {
+        {"account", "suspend", "--reason", "fees"},
+        {"account", "reinstate", NULL, NULL},
+        {"account", "limit", NULL, NULL},
+        {"account", "spc", "--spc", "42"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        assert_int_equal(run(commands[i][0], commands[i][1], "--config", in_dir("none.conf"),
+                             "--id", "1002", commands[i][2], commands[i][3], NULL),
+                         1);
+        assert_non_null(strstr(output, "none.conf: No such file or directory\n"));
+        assert_null(strstr(output, "account 1002"));
+    }
+    write_text("broken.db", "this is no SQLite file, but more than a hundred octets of text, "
+                            "so that it is not taken for an empty one either\n");
+    write_text("broken.conf", "[token]\nuri = pkcs11:token=sti-pa\n[server]\n"
+                              "address = 127.0.0.1:1\nbase-url = https://127.0.0.1:1\n"
+                              "[pa]\nstore = broken.db\n");
+    assert_int_equal(run("account", "list", "--config", in_dir("broken.conf"), NULL), 1);
+    assert_non_null(strstr(output, "broken.db: file is not a database"));
+}
+
 /* Otherwise a leaked password would become the new one. */
 static void
 a_password_that_is_there_is_no_new_one(void **state)
@@ -453,6 +486,7 @@ a_password_that_is_there_is_no_new_one(void **state)
     assert_int_equal(chmod(in_dir("planted.password"), 0600), 0);
     assert_succeeds(run("account", "add", "--config", config, "--id", "1009", "--user", "sp-nine",
                         "--generate-password", in_dir("planted.password"), "--spc", "5678", NULL));
+    assert_non_null(strstr(output, "is there already: the password in it is used"));
 }
 
 static void
@@ -737,6 +771,7 @@ main(void)
         cmocka_unit_test(an_sti_ca_has_an_account_for_its_own_names),
         cmocka_unit_test(an_operator_decides_of_what_waits),
         cmocka_unit_test(an_operator_changes_codes_and_password_and_sees_how_an_account_stands),
+        cmocka_unit_test(a_configuration_or_store_that_cannot_be_read_is_all_that_is_reported),
         cmocka_unit_test(a_password_that_is_there_is_no_new_one),
         cmocka_unit_test(an_operator_puts_a_certificate_on_the_crl),
         cmocka_unit_test(an_operator_takes_off_the_crl_what_should_not_be_there),
