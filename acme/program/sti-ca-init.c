@@ -299,10 +299,12 @@ run_init(const struct arguments *arguments)
     CLEAR_AFTER(acme_provision_sources_clear) struct acme_provision_sources sources = {.pin = NULL};
     DEFER(free) char *directory = acme_server_directory_url(arguments->base_url);
     DEFER(free) char *text = NULL;
-    enum hsm_status st =
-        acme_provision_sources_take(arguments->pin_source, arguments->pa_password_source,
-                                    arguments->pa_api_key_source, &sources);
+    enum hsm_status st;
 
+    if (!acme_server_base_url_is_valid(arguments->base_url))
+        return options_refuse("--base-url is not https://HOST or https://HOST:PORT");
+    st = acme_provision_sources_take(arguments->pin_source, arguments->pa_password_source,
+                                     arguments->pa_api_key_source, &sources);
     if (st == HSM_OK)
         st = make_text(arguments, &sources, &text);
     if (st == HSM_OK)

@@ -170,6 +170,9 @@ check_issuing(const char *path, const struct config *config)
 {
     const char *country = config->country;
 
+    if (!acme_server_base_url_is_valid(config->daemon.base_url))
+        return acme_config_refuse(path, "server", "base-url",
+                                  "not https://HOST or https://HOST:PORT");
     if (!is_oid(config->policy))
         return acme_config_refuse(path, "ca", "policy", "not an OID in digits and dots");
     if (strlen(country) != 2 || strspn(country, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 2)

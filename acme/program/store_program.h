@@ -25,7 +25,7 @@
             "where the PIN is: file:PATH, fd:N, credential:NAME or prompt"                         \
     }
 #define LISTEN_OPTIONS                                                                             \
-    {"address", "HOST:PORT", AT(address), "where to listen"},                                      \
+    {"address", "ADDRESS:PORT", AT(address), "where to listen"},                                   \
     {                                                                                              \
         "base-url", "URL", AT(base_url), "the https URL under which clients reach it"              \
     }

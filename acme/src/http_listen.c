@@ -48,7 +48,7 @@ is_port(const char *text)
     return len > 0 && len <= 5 && text[len] == '\0' && strtol(text, NULL, 10) <= 65535;
 }
 
-/* "HOST:PORT" or "[HOST]:PORT"; names are not resolved. */
+/* "ADDRESS:PORT" or "[ADDRESS]:PORT"; names are not resolved. */
 static bool
 parse_address(const char *address, struct addrinfo **out)
 {

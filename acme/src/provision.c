@@ -19,6 +19,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+#include <acme/http_server.h>
 #include <acme/store.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
@@ -427,13 +428,30 @@ value_can_stand(const char *value)
     return *value != '\0' && *value != ' ' && *value != ';' && strstr(value, " ;") == NULL;
 }
 
+/* NULL: the program will read the value as it is meant. */
+static const char *
+fault_of(const struct acme_provision_line *line)
+{
+    if (line->value == NULL)
+        return NULL;
+    if (!value_can_stand(line->value))
+        return "this value cannot stand in a configuration file";
+    if (line->name != NULL && strcmp(line->name, "address") == 0 &&
+        !acme_http_address_is_valid(line->value))
+        return "not ADDRESS:PORT, such as 192.0.2.1:8443";
+    return NULL;
+}
+
 static enum hsm_status
 check_lines(const struct acme_provision_line *lines)
 {
     for (const struct acme_provision_line *line = lines; line->section != NULL; line++) {
-        if (line->value == NULL || value_can_stand(line->value))
+        const char *fault = fault_of(line);
+
+        if (fault == NULL)
             continue;
-        hsm_log(HSM_LOG_ERROR, "%s: this value cannot stand in a configuration file", line->name);
+        hsm_log(HSM_LOG_ERROR, "[%s] %s: %s", line->section, line->name != NULL ? line->name : "",
+                fault);
         return HSM_ERR_USAGE;
     }
     return HSM_OK;

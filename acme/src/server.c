@@ -108,9 +108,8 @@ acme_call_link(struct acme_call *call, const char *url, const char *rel)
 
 /* ---- construction ---- */
 
-/* "https://host[:port]" and nothing more: kid, url and Location are compared as texts. */
-static bool
-is_base_url(const char *url)
+bool
+acme_server_base_url_is_valid(const char *url)
 {
     return strncmp(url, "https://", 8) == 0 && url[8] != '\0' && strlen(url) <= ACME_BASE_URL_MAX &&
            strpbrk(url + 8, "/?#@\\ \"<>") == NULL;
@@ -119,7 +118,7 @@ is_base_url(const char *url)
 static enum hsm_status
 check_config(const struct acme_server_config *config)
 {
-    if (!is_base_url(config->base_url)) {
+    if (!acme_server_base_url_is_valid(config->base_url)) {
         hsm_log(HSM_LOG_ERROR, "base URL %s: not https://host or https://host:port",
                 config->base_url);
         return HSM_ERR_USAGE;

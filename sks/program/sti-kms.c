@@ -40,8 +40,9 @@ static const struct option_row option_rows[] = {
     {"organization", "NAME", AT(init.organization), "O of TLS certificates"},
     {"country", "CC", AT(init.country), "C of TLS certificates (default " COUNTRY ")"},
     {"spc", "SPC", AT(spc), "service provider code of the provider"},
-    {"api-address", "HOST:PORT", AT(init.api_address), "where sti-sks serves callers"},
-    {"cr-address", "HOST:PORT", AT(init.cr_address), "where sti-sks serves certificates (STI-CR)"},
+    {"api-address", "ADDRESS:PORT", AT(init.api_address), "where sti-sks serves callers"},
+    {"cr-address", "ADDRESS:PORT", AT(init.cr_address),
+     "where sti-sks serves certificates (STI-CR)"},
     {"cr-url", "URL", AT(init.cr_url),
      "the https URL of certificates; on the loopback, x5u URLs there are\n"
      "                          fetched too"},

@@ -33,7 +33,7 @@
 
 /* ---- names and places ---- */
 
-/* The host of "HOST:PORT" or "[HOST]:PORT". */
+/* The host of "ADDRESS:PORT" or "[ADDRESS]:PORT". */
 static void
 address_host(const char *address, char host[HOST_MAX + 1])
 {

@@ -328,6 +328,12 @@ command_lines_and_configurations_that_are_refused(void **state)
     }
     assert_int_equal(RUN("init", "--dir", dir), 2);
     assert_int_equal(init_with(in_dir("pin"), "https://a.example/ ; b"), 2);
+    assert_fails(RUN("init", "--dir", in_dir("slash"), "--token", "pkcs11:token=sti-ca",
+                     "--organization", "X", "--address", address, "--base-url",
+                     "https://ca.example/", "--pa-anchor", anchor, "--authority",
+                     "https://sti-pa.example/", "--crl-url", "https://sti-pa.example/crl",
+                     "--crl-issuer-cert", crl_issuer),
+                 2, "--base-url is not https://HOST");
     assert_int_equal(RUN("participant", "set", "--config", config, "--spc", "1234"), 2);
     assert_int_equal(hsm_file_write(in_dir("bad.conf"), bad_config, strlen(bad_config), 0644),
                      HSM_OK);

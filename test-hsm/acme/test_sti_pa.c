@@ -244,6 +244,12 @@ init_makes_nothing_if_a_value_cannot_stand_in_the_configuration(void **state)
                          "127.0.0.1:0 ; x", "--base-url", base_url, NULL),
                      2);
     assert_non_null(strstr(output, "address: this value cannot stand"));
+    assert_int_equal(run("init", "--dir", in_dir("refused"), "--module", softhsm_module(),
+                         "--token", "pkcs11:token=sti-pa", "--pin-source", in_dir("wrong-pin"),
+                         "--organization", "Example STI-PA", "--country", "US", "--address",
+                         "localhost:8444", "--base-url", base_url, NULL),
+                     2);
+    assert_non_null(strstr(output, "[server] address: not ADDRESS:PORT"));
     assert_int_not_equal(access(in_dir("refused"), F_OK), 0);
 }
 

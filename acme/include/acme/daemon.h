@@ -109,7 +109,7 @@ struct acme_daemon_config {
                         "where the PIN is: file:PATH, fd:N, credential:NAME, prompt"),             \
         ACME_TOKEN_KEYS(type, m.token),                                                            \
         ACME_DAEMON_KEY(type, m.address, ACME_CONFIG_TEXT, "server", "address", true, NULL,        \
-                        "HOST:PORT to listen on"),                                                 \
+                        "ADDRESS:PORT to listen on"),                                              \
         ACME_DAEMON_KEY(type, m.base_url, ACME_CONFIG_URL, "server", "base-url", true, NULL,       \
                         "https URL under which others reach this server, without a final slash"),  \
         ACME_DAEMON_KEY(type, m.threads, ACME_CONFIG_NUMBER, "server", "threads", false, "16",     \

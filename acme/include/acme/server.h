@@ -110,6 +110,10 @@ DEFINE_DEFER(struct acme_server, acme_server_free)
  *  that differs from the last start. */
 HSM_MUST_CHECK enum hsm_status acme_server_tell_start(struct acme_server *server);
 
+/** "https://HOST" or "https://HOST:PORT" and nothing more: kid, url and Location are compared as
+ *  texts. */
+bool acme_server_base_url_is_valid(const char *url);
+
 /** "BASE/acme/directory": where clients begin; free() it. NULL: out of memory. */
 char *acme_server_directory_url(const char *base_url);
 
