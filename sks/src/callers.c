@@ -392,6 +392,56 @@ find_customers(const struct sks_callers *callers, struct sks_caller *caller, str
     return HSM_OK;
 }
 
+static bool
+has_hash(const uint8_t hashes[HASHES_MAX][SHA256_LEN], size_t count, const uint8_t *hash)
+{
+    unsigned found = 0;
+
+    for (size_t i = 0; i < count; i++)
+        found |= CRYPTO_memcmp(hashes[i], hash, SHA256_LEN) == 0;
+    return found != 0;
+}
+
+static bool
+are_same(const char *a, const char *b)
+{
+    return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+/* A key by which both callers would be known, or NULL. */
+static const char *
+shared_key(const struct sks_caller *a, const struct sks_caller *b)
+{
+    if (a->section.uid >= 0 && a->section.uid == b->section.uid)
+        return "uid";
+    if (are_same(a->section.subject, b->section.subject))
+        return "subject";
+    if (are_same(a->section.name, b->section.name))
+        return "name";
+    for (size_t i = 0; i < a->certificate_count; i++)
+        if (has_hash(b->certificates, b->certificate_count, a->certificates[i]))
+            return "certificate";
+    for (size_t i = 0; i < a->bearer_count; i++)
+        if (has_hash(b->bearers, b->bearer_count, a->bearers[i]))
+            return "bearer-sha256";
+    return NULL;
+}
+
+/* Which customers a request may name must not depend on the order of the file. */
+static enum hsm_status
+check_unique(const struct sks_callers *callers, const struct sks_caller *caller,
+             struct hsm_reason *why)
+{
+    for (size_t i = 0; i < callers->caller_count; i++) {
+        const char *key = shared_key(callers->callers[i], caller);
+
+        if (key != NULL)
+            return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: is that of [caller %s] too", key,
+                              callers->callers[i]->name);
+    }
+    return HSM_OK;
+}
+
 static enum hsm_status
 interpret_caller(const struct sks_callers *callers, struct sks_caller *caller,
                  struct hsm_reason *why)
@@ -414,6 +464,9 @@ interpret_caller(const struct sks_callers *callers, struct sks_caller *caller,
         section->name == NULL && caller->bearer_count == 0)
         return hsm_refuse(why, HSM_ERR_MALFORMED,
                           "nothing to know it by: uid, certificate, subject, name, bearer-sha256");
+    st = check_unique(callers, caller, why);
+    if (st != HSM_OK)
+        return st;
     st = sks_dial_plan_read(&section->dial_plan, &caller->dial_plan, &refusal);
     if (st != HSM_OK)
         return sks_refusal_tell(&refusal, st, why);
@@ -504,16 +557,6 @@ sks_callers_spcs(const struct sks_callers *callers, size_t *count)
 }
 
 /* ---- identifying the caller ---- */
-
-static bool
-has_hash(const uint8_t hashes[HASHES_MAX][SHA256_LEN], size_t count, const uint8_t *hash)
-{
-    unsigned found = 0;
-
-    for (size_t i = 0; i < count; i++)
-        found |= CRYPTO_memcmp(hashes[i], hash, SHA256_LEN) == 0;
-    return found != 0;
-}
 
 /* All hashes are compared, even after a match, so that timing reveals nothing about them. */
 static const struct sks_caller *

@@ -315,6 +315,15 @@ a_file_of_callers_that_says_too_little_or_nonsense_is_refused(void **state)
         CUSTOMER "[caller p]\nbearer-sha256 = " TOKEN_SHA256 "0\ncustomers = a\n",
         CUSTOMER "[caller p]\nuid = 1\ncustomers = a\n[caller q]\nuid = 2\ncustomers = a\n"
                  "[caller p]\nuid = 1\ncustomers = a\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\n[caller q]\nuid = 1\ncustomers = a\n",
+        CUSTOMER "[caller p]\nname = DNS:a\ncustomers = a\n"
+                 "[caller q]\nname = DNS:a\ncustomers = a\n",
+        CUSTOMER "[caller p]\nsubject = CN=a\ncustomers = a\n"
+                 "[caller q]\nsubject = CN=a\ncustomers = a\n",
+        CUSTOMER "[caller p]\nbearer-sha256 = " TOKEN_SHA256 "\ncustomers = a\n"
+                 "[caller q]\nbearer-sha256 = " TOKEN_SHA256 "\ncustomers = a\n",
+        CUSTOMER "[caller p]\ncertificate = " TOKEN_SHA256 "\ncustomers = a\n"
+                 "[caller q]\nuid = 1\ncertificate = " TOKEN_SHA256 "\ncustomers = a\n",
         CUSTOMER "[caller]\nuid = 1\ncustomers = a\n",
         CUSTOMER "[friend p]\nuid = 1\ncustomers = a\n",
         CUSTOMER CUSTOMER "[caller p]\nuid = 1\ncustomers = a\n",
