@@ -505,6 +505,8 @@ check_all(struct daemon *daemon)
             hsm_log(HSM_LOG_ERROR, "%s: %s", opened->config.providers[i].where, why.text);
         st = st == HSM_OK ? one : st;
     }
+    if (st == HSM_OK)
+        printf("%s: good\n", daemon->arguments->config);
     return st;
 }
 
