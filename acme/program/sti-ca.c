@@ -349,7 +349,7 @@ open_parts(const struct config *config, struct ca *ca)
         st =
             hsm_key_find(acme_daemon_lend_token(ca->daemon), config->issuing_key, &ca->issuing_key);
     if (st == HSM_OK)
-        st = certs_chain_read(config->chain, &ca->issuing_chain);
+        st = acme_daemon_chain_read(config->chain, &ca->issuing_chain);
     if (st == HSM_OK)
         st = certs_chain_read(config->anchors, &ca->pa_anchors);
     if (st == HSM_OK)

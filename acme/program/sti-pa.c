@@ -311,9 +311,9 @@ open_signers(const struct config *config, struct pa *pa)
     if (st == HSM_OK)
         st = hsm_key_find(token, config->crl_key, &pa->crl_key);
     if (st == HSM_OK)
-        st = certs_chain_read(config->signer_chain, &pa->signer_chain);
+        st = acme_daemon_chain_read(config->signer_chain, &pa->signer_chain);
     if (st == HSM_OK)
-        st = certs_chain_read(config->crl_chain, &pa->crl_chain);
+        st = acme_daemon_chain_read(config->crl_chain, &pa->crl_chain);
     return st;
 }
 

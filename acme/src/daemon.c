@@ -3,12 +3,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <acme/provision.h>
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/metrics.h>
+#include <hsm/time.h>
 #include <hsm/token_meter.h>
 
 #include "daemon_internal.h"
@@ -125,6 +127,32 @@ acme_daemon_read_once(const char *source, const char *question, struct hsm_secre
     return hsm_secret_from(source, question, out);
 }
 
+static void
+warn_unless_valid(const char *path, const X509 *cert, time_t now)
+{
+    bool is_early = now < certs_cert_not_before(cert);
+    DEFER(free) char *subject = NULL;
+    char when[HSM_TIME_LEN + 1];
+
+    if (!is_early && now <= certs_cert_not_after(cert))
+        return;
+    subject = certs_cert_subject(cert);
+    hsm_time_format(is_early ? certs_cert_not_before(cert) : certs_cert_not_after(cert), when);
+    hsm_log(HSM_LOG_WARNING, "%s: certificate \"%s\" %s %s", path, subject != NULL ? subject : "",
+            is_early ? "is not valid before" : "has expired:", when);
+}
+
+enum hsm_status
+acme_daemon_chain_read(const char *path, struct certs_chain **out)
+{
+    time_t now = time(NULL);
+    enum hsm_status st = certs_chain_read(path, out);
+
+    for (size_t i = 0; st == HSM_OK && i < certs_chain_len(*out); i++)
+        warn_unless_valid(path, certs_chain_get(*out, i), now);
+    return st;
+}
+
 enum hsm_status
 acme_daemon_open(const struct acme_daemon_config *config, struct acme_daemon **out)
 {
@@ -138,7 +166,7 @@ acme_daemon_open(const struct acme_daemon_config *config, struct acme_daemon **o
     if (st == HSM_OK)
         st = hsm_key_find(daemon->token, config->tls_key, &daemon->tls_key);
     if (st == HSM_OK)
-        st = certs_chain_read(config->tls_chain, &daemon->tls_chain);
+        st = acme_daemon_chain_read(config->tls_chain, &daemon->tls_chain);
     if (st == HSM_OK && config->client_anchors != NULL)
         st = certs_chain_read(config->client_anchors, &daemon->client_anchors);
     if (st != HSM_OK)

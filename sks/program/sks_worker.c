@@ -121,7 +121,7 @@ open_tls_key(struct sks *sks)
         st = sks_tokens_check(sks->tokens); /* the first token is this one */
     }
     if (st == HSM_OK)
-        st = certs_chain_read(config->tls_chain, &sks->tls_chain);
+        st = acme_daemon_chain_read(config->tls_chain, &sks->tls_chain);
     if (st != HSM_OK)
         return st;
     if (hsm_key_matches(sks->tls_key, certs_cert_public(certs_chain_get(sks->tls_chain, 0))))

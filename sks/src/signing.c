@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <hsm/clock.h>
 #include <hsm/defer.h>
@@ -110,6 +111,7 @@ name_of(const struct provider *provider)
 static void
 tell_signers(const struct provider *provider, const struct sks_signers *signers)
 {
+    time_t now = time(NULL);
     int64_t id;
 
     if (sks_signers_count(signers) == 0)
@@ -118,6 +120,12 @@ tell_signers(const struct provider *provider, const struct sks_signers *signers)
     for (size_t i = 0; i < sks_signers_count(signers); i++) {
         const struct sks_signer *signer = sks_signers_get(signers, i, &id);
 
+        if (now > sks_signer_not_after(signer)) {
+            hsm_log(HSM_LOG_WARNING,
+                    "credential %" PRId64 " of SPC %s: its certificate has expired", id,
+                    sks_signer_spc(signer));
+            continue;
+        }
         hsm_log(HSM_LOG_INFO, "credential %" PRId64 " signs for SPC %s, x5u %s", id,
                 sks_signer_spc(signer), sks_signer_x5u(signer));
     }

@@ -304,6 +304,27 @@ check_compares_keys_and_certificates(void **state)
 }
 
 static void
+check_warns_of_a_certificate_that_has_expired(void **state)
+{
+    char *ours = text_of(in_dir("tls-chain.pem"));
+    char *expired = data_text("self/sp-1234-expired.cert.pem", NULL);
+    char *both = NULL;
+
+    (void)state;
+    assert_true(asprintf(&both, "%s%s", ours, expired) > 0);
+    assert_succeeds(RUN("serve", "--config", config, "--check"));
+    assert_null(strstr(output, "expired"));
+    assert_int_equal(hsm_file_write(in_dir("tls-chain.pem"), both, strlen(both), 0644), HSM_OK);
+    assert_succeeds(RUN("serve", "--config", config, "--check"));
+    assert_non_null(strstr(output, "tls-chain.pem: certificate \"CN=SHAKEN 1234"));
+    assert_non_null(strstr(output, "has expired: 20"));
+    assert_int_equal(hsm_file_write(in_dir("tls-chain.pem"), ours, strlen(ours), 0644), HSM_OK);
+    free(both);
+    free(expired);
+    free(ours);
+}
+
+static void
 command_lines_and_configurations_that_are_refused(void **state)
 {
     static const char bad_config[] = "[token]\nuri = pkcs11:token=sti-ca\n[ca]\nvalid-dayz = 3\n";
@@ -718,6 +739,7 @@ main(void)
         cmocka_unit_test(a_certificate_of_another_key_is_neither_used_nor_overwritten),
         cmocka_unit_test(what_an_offline_root_signed_is_taken_and_no_root_made),
         cmocka_unit_test(check_compares_keys_and_certificates),
+        cmocka_unit_test(check_warns_of_a_certificate_that_has_expired),
         cmocka_unit_test(command_lines_and_configurations_that_are_refused),
         cmocka_unit_test(participants_are_named_and_renamed),
         cmocka_unit_test(keys_of_external_accounts_are_made_listed_and_removed),

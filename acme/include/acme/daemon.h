@@ -190,6 +190,10 @@ HSM_MUST_CHECK enum hsm_status acme_daemon_supervise(const struct acme_daemon_pr
 /** If the value of a key has changed, log that the new one takes effect after a restart. */
 void acme_daemon_tell_kept(const char *key, const char *old, const char *fresh);
 
+/** Read a certificate of the daemon's own with its issuers. A warning names each one that is not
+ *  valid now; the daemon serves all the same, as an operator may be about to replace it. */
+HSM_MUST_CHECK enum hsm_status acme_daemon_chain_read(const char *path, struct certs_chain **out);
+
 struct acme_daemon;
 
 /**
