@@ -483,8 +483,11 @@ hsm_key_find_or_generate(struct hsm_token *token, const char *label, struct hsm_
     const struct hsm_object_name name = {label, NULL, 0};
     enum hsm_status st = find_named(token, &name, out);
 
-    if (st == HSM_ERR_NOT_FOUND)
+    if (st == HSM_ERR_NOT_FOUND) {
         st = generate_new(token, label, out);
+        if (st == HSM_OK)
+            hsm_log(HSM_LOG_INFO, "key %s: generated in token %s", label, token->info.label);
+    }
     if (st == HSM_ERR_EXISTS)
         st = find_named(token, &name, out); /* another process generated it first */
     log_not_one(token, label, st);
