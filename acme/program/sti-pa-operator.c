@@ -468,7 +468,7 @@ run_account_key_add(const struct arguments *arguments)
     enum hsm_status st = HSM_OK;
 
     if (arguments->days != NULL)
-        st = options_number("days", arguments->days, 1, INT_MAX, &days);
+        st = options_number("days", arguments->days, 1, ACME_AUTHORITY_KEY_DAYS_MAX, &days);
     if (st == HSM_OK)
         st = open_store(arguments, &store);
     if (st != HSM_OK)

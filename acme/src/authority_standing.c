@@ -21,7 +21,6 @@
 #define SOURCES_MAX  64 /* of one account */
 #define PREFIX_SIZE  64 /* octets of "ADDRESS/BITS" and its NUL */
 #define DAY_S        86400
-#define KEY_DAYS_MAX 3660
 #define REASON_MAX   256 /* octets */
 #define CLIENT_MAX   1024 /* octets of a client certificate's subject */
 
@@ -368,8 +367,8 @@ acme_authority_api_key_add(struct acme_store *store, const char *account_id, con
     DEFER(hsm_secret_free) struct hsm_secret *key = NULL;
     enum hsm_status st;
 
-    if (days == 0 || days > KEY_DAYS_MAX) {
-        hsm_log(HSM_LOG_ERROR, "days: not 1 to %d", KEY_DAYS_MAX);
+    if (days == 0 || days > ACME_AUTHORITY_KEY_DAYS_MAX) {
+        hsm_log(HSM_LOG_ERROR, "days: not 1 to %d", ACME_AUTHORITY_KEY_DAYS_MAX);
         return HSM_ERR_MALFORMED;
     }
     st = check_account(store, account_id);

@@ -61,6 +61,7 @@
 #define ACME_AUTHORITY_TOKEN_DAYS       400 /* for which an SPC token is known after its end */
 #define ACME_AUTHORITY_HASHES_MAX       2 /* passwords hashed at once by a process, 32 MiB each */
 #define ACME_AUTHORITY_WAITING_MAX      16 /* requests that wait for hashing; more: 503 */
+#define ACME_AUTHORITY_KEY_DAYS_MAX     3660 /* that an API key is valid */
 #define ACME_AUTHORITY_MAX_AGE_S        300 /* seconds that list and CRL may be cached at most */
 #define ACME_AUTHORITY_CRL_PATH         "/download/v1/crl"
 #define ACME_AUTHORITY_CA_LIST_PATH     "/api/v1/ca-list"
