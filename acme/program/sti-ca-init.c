@@ -6,8 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <openssl/x509v3.h>
-
 #include <acme/provision.h>
 #include <acme/server.h>
 #include <certs/cert.h>
@@ -99,20 +97,6 @@ copy_certificates(const struct arguments *arguments, const char *from, const cha
     return st == HSM_OK ? certs_chain_write(chain, path) : st;
 }
 
-/* True if each certificate is issued by the next one and the last is a root. */
-static bool
-is_in_order(const struct certs_chain *chain)
-{
-    size_t last = certs_chain_len(chain) - 1;
-
-    for (size_t i = 0; i < last; i++) {
-        if (X509_check_issued(certs_chain_get(chain, i + 1), certs_chain_get(chain, i)) !=
-            X509_V_OK)
-            return false;
-    }
-    return last > 0 && X509_self_signed(certs_chain_get(chain, last), 1) == 1;
-}
-
 /* Certificates issued under this chain will verify: order, signatures, times and CA flags. */
 static enum hsm_status
 check_issuing_chain(const struct certs_chain *chain, const char *from)
@@ -121,7 +105,7 @@ check_issuing_chain(const struct certs_chain *chain, const char *from)
     struct hsm_reason why = {""};
     enum hsm_status st;
 
-    if (!is_in_order(chain)) {
+    if (!acme_server_chain_is_whole(chain)) {
         hsm_log(HSM_LOG_ERROR, "%s: not an issuing certificate, its issuers, and their root", from);
         return HSM_ERR_MALFORMED;
     }

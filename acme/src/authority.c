@@ -162,7 +162,8 @@ acme_authority_handler(struct acme_authority *authority)
     return (struct acme_http_handler){.handle = handle, .is_slow = is_slow, .context = authority};
 }
 
-/* Checked at start and not at the first token: the key must be the key of its certificate. */
+/* Checked at start and not at the first token: the key must be the key of its certificate, and
+ * relying parties must find its issuers. */
 static enum hsm_status
 check_signer(const char *role, const struct hsm_key *key, const struct certs_chain *chain)
 {
@@ -171,6 +172,10 @@ check_signer(const char *role, const struct hsm_key *key, const struct certs_cha
     if (cert == NULL || !hsm_key_matches(key, certs_cert_public(cert))) {
         hsm_log(HSM_LOG_ERROR, "STI-PA: key %s is not the key of the %s certificate",
                 hsm_key_label(key), role);
+        return HSM_ERR_UNTRUSTED;
+    }
+    if (!certs_chain_is_in_order(chain)) {
+        hsm_log(HSM_LOG_ERROR, "STI-PA: the %s chain: not its certificate, then each issuer", role);
         return HSM_ERR_UNTRUSTED;
     }
     return HSM_OK;

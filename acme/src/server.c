@@ -154,6 +154,12 @@ check_config(const struct acme_server_config *config)
                 hsm_key_label(config->issuing_key));
         return HSM_ERR_UNTRUSTED;
     }
+    if (!acme_server_chain_is_whole(config->issuing_chain)) {
+        hsm_log(HSM_LOG_ERROR,
+                "the chain of the key %s: not an issuing certificate, its issuers, and their root",
+                hsm_key_label(config->issuing_key));
+        return HSM_ERR_UNTRUSTED;
+    }
     return HSM_OK;
 }
 

@@ -30,13 +30,22 @@ acme_chain_without_root(const struct certs_chain *chain, struct certs_chain **ou
     return st;
 }
 
+bool
+acme_server_chain_is_whole(const struct certs_chain *chain)
+{
+    size_t count = certs_chain_len(chain);
+
+    return count > 1 && certs_chain_is_in_order(chain) &&
+           X509_self_signed(certs_chain_get(chain, count - 1), 1) == 1;
+}
+
 /* A chain of another certificate with the issuing key and name: what is issued chains to both. */
 static bool
 is_alternate(const struct acme_server_config *config, const struct certs_chain *chain)
 {
     X509 *ours = certs_chain_get(config->issuing_chain, 0), *other = certs_chain_get(chain, 0);
 
-    return certs_chain_len(chain) > 1 &&
+    return acme_server_chain_is_whole(chain) &&
            hsm_key_matches(config->issuing_key, certs_cert_public(other)) &&
            certs_cert_same_subject(ours, other);
 }

@@ -248,6 +248,17 @@ certs_chain_write(const struct certs_chain *chain, const char *path)
     return st;
 }
 
+bool
+certs_chain_is_in_order(const struct certs_chain *chain)
+{
+    for (size_t i = 1; i < certs_chain_len(chain); i++) {
+        if (X509_check_issued(certs_chain_get(chain, i), certs_chain_get(chain, i - 1)) !=
+            X509_V_OK)
+            return false;
+    }
+    return true;
+}
+
 time_t
 certs_chain_not_after(const struct certs_chain *chain)
 {

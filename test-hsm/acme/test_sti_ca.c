@@ -293,12 +293,25 @@ check_compares_keys_and_certificates(void **state)
 {
     char *ours = text_of(in_dir("sti-ca-chain.pem"));
     char *root = text_of(in_dir("sti-ca-root.pem"));
+    char *issuing = strndup(ours, strlen(ours) - strlen(root));
+    char *other = data_text("self/rogue-root.cert.pem", NULL);
+    char *mixed = NULL;
 
     (void)state;
+    assert_true(asprintf(&mixed, "%s%s", issuing, other) > 0);
     assert_int_equal(hsm_file_write(in_dir("sti-ca-chain.pem"), root, strlen(root), 0644), HSM_OK);
     assert_fails(RUN("serve", "--config", config, "--check"), 1, "not the key");
+    assert_int_equal(hsm_file_write(in_dir("sti-ca-chain.pem"), issuing, strlen(issuing), 0644),
+                     HSM_OK);
+    assert_fails(RUN("serve", "--config", config, "--check"), 1, "its issuers, and their root");
+    assert_int_equal(hsm_file_write(in_dir("sti-ca-chain.pem"), mixed, strlen(mixed), 0644),
+                     HSM_OK);
+    assert_fails(RUN("serve", "--config", config, "--check"), 1, "its issuers, and their root");
     assert_int_equal(hsm_file_write(in_dir("sti-ca-chain.pem"), ours, strlen(ours), 0644), HSM_OK);
     assert_succeeds(RUN("serve", "--config", config, "--check"));
+    free(mixed);
+    free(other);
+    free(issuing);
     free(ours);
     free(root);
 }

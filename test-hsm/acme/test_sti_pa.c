@@ -200,6 +200,7 @@ init_makes_what_is_missing_and_keeps_what_is_there(void **state)
 
     (void)state;
     assert_succeeds(init());
+    assert_non_null(strstr(output, "key journal: generated in token sti-pa"));
     choose_store();
     for (size_t i = 0; i < FILES; i++)
         before[i] = text_of(in_dir(files[i]));
@@ -218,6 +219,27 @@ init_makes_what_is_missing_and_keeps_what_is_there(void **state)
     assert_null(strstr(output, "signed")); /* --check publishes nothing */
     assert_succeeds(run("events", "--config", config, NULL));
     assert_string_equal(output, "");
+}
+
+static void
+check_refuses_a_signer_under_another_root(void **state)
+{
+    char *ours = text_of(in_dir("pa-crl-chain.pem"));
+    char *root = text_of(in_dir("pa-root.pem"));
+    char *other = data_text("self/rogue-root.cert.pem", NULL);
+    char *mixed = NULL;
+
+    (void)state;
+    assert_true(asprintf(&mixed, "%.*s%s", (int)(strlen(ours) - strlen(root)), ours, other) > 0);
+    write_text("pa-crl-chain.pem", mixed);
+    assert_int_equal(run("serve", "--config", config, "--check", NULL), 1);
+    assert_non_null(strstr(output, "the CRL signer's chain: not its certificate, then each"));
+    write_text("pa-crl-chain.pem", ours);
+    assert_succeeds(run("serve", "--config", config, "--check", NULL));
+    free(mixed);
+    free(other);
+    free(root);
+    free(ours);
 }
 
 static void
@@ -769,6 +791,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(init_makes_what_is_missing_and_keeps_what_is_there),
+        cmocka_unit_test(check_refuses_a_signer_under_another_root),
         cmocka_unit_test(init_refuses_a_wrong_pin),
         cmocka_unit_test(init_makes_nothing_if_a_value_cannot_stand_in_the_configuration),
         cmocka_unit_test(command_lines_that_are_refused),

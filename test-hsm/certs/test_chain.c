@@ -313,10 +313,13 @@ a_chain_is_written_and_read_in_order(void **state)
     assert_int_equal(certs_chain_len(chain), 2);
     assert_null(certs_chain_get(chain, 2));
     assert_int_equal(certs_chain_not_after(chain), LEAF_NOT_AFTER);
+    assert_true(certs_chain_is_in_order(chain));
     assert_int_equal(certs_chain_pem(chain, &again), HSM_OK);
     assert_string_equal(again, pem);
     free(again);
     free(pem);
+    assert_int_equal(certs_chain_add(chain, certs_chain_get(chain, 0)), HSM_OK);
+    assert_false(certs_chain_is_in_order(chain));
     certs_chain_free(chain);
 }
 

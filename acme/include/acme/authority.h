@@ -178,7 +178,7 @@ HSM_MUST_CHECK enum hsm_status acme_authority_account_limit(struct acme_store *s
 /**
  * Make an API key: 32 random octets in a new file (0600), their SHA-256 in the store.
  *
- * @param days  1 to 3660: how long it is valid
+ * @param days  1 to ACME_AUTHORITY_KEY_DAYS_MAX: how long it is valid
  * @param id    receives its number, for acme_authority_api_key_revoke()
  * @retval HSM_ERR_EXISTS  the file exists
  */

@@ -110,6 +110,10 @@ DEFINE_DEFER(struct acme_server, acme_server_free)
  *  that differs from the last start. */
 HSM_MUST_CHECK enum hsm_status acme_server_tell_start(struct acme_server *server);
 
+/** True if each certificate names the next one as its issuer, and the last one, not the first, is a
+ *  root. Signatures and times are not checked. */
+bool acme_server_chain_is_whole(const struct certs_chain *chain);
+
 /** "https://HOST" or "https://HOST:PORT" and nothing more: kid, url and Location are compared as
  *  texts. */
 bool acme_server_base_url_is_valid(const char *url);

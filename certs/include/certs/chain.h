@@ -83,6 +83,9 @@ HSM_MUST_CHECK enum hsm_status
 certs_chain_verify(const struct certs_chain *chain, const struct certs_chain *anchors,
                    enum certs_purpose purpose, time_t now, struct hsm_reason *why);
 
+/** Each certificate names the next one as its issuer. Signatures and times are not checked. */
+bool certs_chain_is_in_order(const struct certs_chain *chain);
+
 /** The earliest notAfter in the chain. */
 time_t certs_chain_not_after(const struct certs_chain *chain);
 
