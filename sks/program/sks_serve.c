@@ -121,6 +121,10 @@ sks_run_serve(const struct arguments *arguments)
 
     if (st != HSM_OK)
         return st;
+    if (config.api_address == NULL && config.api_socket == NULL && config.cr_address == NULL)
+        return acme_config_refuse(arguments->config, "api", "address",
+                                  "missing, and so are [api] socket and [cr] address: nothing "
+                                  "would be served");
     if (!arguments->check)
         return supervise(arguments->config, &config);
     st = sks_check(&config);

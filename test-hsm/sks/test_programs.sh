@@ -206,6 +206,8 @@ run 0 sti-kms status --config "$conf"
 said STATE
 run 0 sti-kms status --config "$conf" --json
 said '"credentials": \[\]'
+run 0 sti-kms run --config "$conf" --check
+said good
 run 1 sti-kms abandon --config "$conf" --id 7
 told "not in the catalogue"
 run 0 sti-sks serve --config "$conf" --check
@@ -253,6 +255,7 @@ broken 's#^base-url = .*#base-url = http://127.0.0.1#' 'not an https URL'
 broken 's/^\[cr\]$/[numbers]\ncountry-code = 1234\n[cr]/' 'broken.conf:[0-9]*: \[numbers\] country-code: not 1 to 3 digits'
 broken 's/^\[cr\]$/[numbers]\ncountry-code = 33\nnational-prefix = 0x\n[cr]/' 'national-prefix: not 1 to 5 digits'
 broken '/^bearer-source = /d; /^client-anchors = /d' 'nobody could be authenticated'
+broken '/^address = /d; /^socket = /d' 'nothing would be served'
 broken 's/^pin-source = .*/pin-source = file:nowhere/' 'nowhere'
 sed '/^password-source = /d' "$conf" >"$dir/sp/broken.conf"
 run 1 sti-kms enroll --config "$dir/sp/broken.conf"
