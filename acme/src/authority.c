@@ -224,7 +224,7 @@ read_rule(struct acme_authority *authority)
         text != NULL ? text : ACME_AUTHORITY_AUTOMATIC, authority->automatic, &why);
 
     if (st == HSM_ERR_MALFORMED)
-        hsm_log(HSM_LOG_ERROR, "STI-PA: what is revoked automatically: %s", why.text);
+        hsm_log(HSM_LOG_ERROR, "STI-PA: [pa] revocation-automatic: %s", why.text);
     return st;
 }
 
