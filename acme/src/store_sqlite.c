@@ -367,6 +367,7 @@ create_file(const char *path)
 
     if (fd >= 0) {
         close(fd);
+        hsm_log(HSM_LOG_INFO, "%s: is a new store", path);
         return HSM_OK;
     }
     if (errno != EEXIST || stat(path, &about) != 0) {

@@ -201,6 +201,7 @@ init_makes_what_is_missing_and_keeps_what_is_there(void **state)
     (void)state;
     assert_succeeds(init());
     assert_non_null(strstr(output, "key journal: generated in token sti-pa"));
+    assert_non_null(strstr(output, "sti-pa.db: is a new store"));
     choose_store();
     for (size_t i = 0; i < FILES; i++)
         before[i] = text_of(in_dir(files[i]));
