@@ -6,7 +6,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <hsm/clock.h>
 #include <hsm/defer.h>
@@ -109,9 +108,8 @@ name_of(const struct provider *provider)
 }
 
 static void
-tell_signers(const struct provider *provider, const struct sks_signers *signers)
+tell_signers(const struct provider *provider, const struct sks_signers *signers, time_t now)
 {
-    time_t now = time(NULL);
     int64_t id;
 
     if (sks_signers_count(signers) == 0)
@@ -218,7 +216,7 @@ drop_given_up(struct sks_signing *signing, struct provider *provider)
 
 /* A failure that was logged before, with the same catalogue, is not logged again. */
 static void
-load_provider(struct sks_signing *signing, struct provider *provider, bool is_new)
+load_provider(struct sks_signing *signing, struct provider *provider, bool is_new, time_t now)
 {
     const char *before = provider->fault;
     struct sks_signers *signers = NULL;
@@ -241,7 +239,7 @@ load_provider(struct sks_signing *signing, struct provider *provider, bool is_ne
     }
     is_other = is_new || fault != before;
     if (is_other)
-        tell_signers(provider, signers);
+        tell_signers(provider, signers, now);
     replace_signers(signing, provider, signers);
     if (is_other) /* assumed of new credentials; of the same ones the last signature shows it */
         atomic_store(&provider->signs, true);
@@ -258,9 +256,9 @@ is_wanting(const struct provider *provider)
 /* A provider that cannot be loaded does not prevent the others from loading. Called with
  * `refreshing` held, or before other threads have access. */
 static enum hsm_status
-load(struct sks_signing *signing)
+load(struct sks_signing *signing, time_t now)
 {
-    time_t now = hsm_clock_s();
+    time_t at = hsm_clock_s();
     bool is_new;
     int64_t version;
     enum hsm_status st = sks_catalogue_version(signing->config.catalogue, &version);
@@ -268,13 +266,13 @@ load(struct sks_signing *signing)
     if (st != HSM_OK)
         return st;
     is_new = version != signing->version;
-    if (!is_new && now < signing->retry_at)
+    if (!is_new && at < signing->retry_at)
         return HSM_OK;
     for (size_t i = 0; i < signing->provider_count; i++)
         if (is_new || is_wanting(&signing->providers[i])) /* its token may have come back */
-            load_provider(signing, &signing->providers[i], is_new);
+            load_provider(signing, &signing->providers[i], is_new, now);
     atomic_store(&signing->version, version); /* read before: a later change is seen next time */
-    signing->retry_at = now + RETRY_S;
+    signing->retry_at = at + RETRY_S;
     return HSM_OK;
 }
 
@@ -331,7 +329,7 @@ sks_signing_refresh(struct sks_signing *signing, time_t now)
 {
     retry_tokens(signing);
     pthread_mutex_lock(&signing->refreshing);
-    if (load(signing) == HSM_OK) /* a failure was logged, and what was loaded stays */
+    if (load(signing, now) == HSM_OK) /* a failure was logged, and what was loaded stays */
         probe(signing, now);
     pthread_mutex_unlock(&signing->refreshing);
     tell_others(signing, now);
@@ -357,7 +355,7 @@ signers_that_can_sign(struct sks_signing *signing, const struct provider *provid
         return signers;
     sks_signers_free(signers);
     pthread_mutex_lock(&signing->refreshing);
-    if (load(signing) != HSM_OK)
+    if (load(signing, now) != HSM_OK)
         hsm_log(HSM_LOG_DEBUG, "credentials could not be loaded for a call");
     pthread_mutex_unlock(&signing->refreshing);
     return take_signers(signing, provider);
@@ -616,7 +614,7 @@ sks_signing_new(const struct sks_signing_config *config, time_t now, struct sks_
     pthread_mutex_init(&signing->refreshing, NULL);
     st = copy_providers(signing, config);
     if (st == HSM_OK)
-        st = load(signing);
+        st = load(signing, now);
     if (st == HSM_OK)
         st = check_start(signing, now);
     if (st != HSM_OK)

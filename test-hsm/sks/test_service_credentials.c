@@ -73,6 +73,39 @@ ended_certificate_does_not_sign(void **state)
     assert_non_null(strstr(called.body, "not valid now"));
 }
 
+/* What a worker that starts now logs. */
+static void
+hear_start(char *heard, size_t room)
+{
+    struct sks_service *service = NULL;
+    FILE *log = tmpfile();
+    int terminal = dup(STDERR_FILENO);
+
+    assert_non_null(log);
+    dup2(fileno(log), STDERR_FILENO);
+    assert_int_equal(new_service(ECO_SPC, &service), HSM_OK);
+    dup2(terminal, STDERR_FILENO);
+    close(terminal);
+    sks_service_free(service);
+    rewind(log);
+    heard[fread(heard, 1, room - 1, log)] = '\0';
+    fclose(log);
+}
+
+static void
+ended_certificate_is_not_said_to_sign(void **state)
+{
+    char heard[2048];
+
+    (void)state;
+    hear_start(heard, sizeof(heard));
+    assert_non_null(strstr(heard, " signs for SPC " ECO_SPC));
+    world.now = certs_chain_not_after(world.eco.sp) + 1;
+    hear_start(heard, sizeof(heard));
+    assert_null(strstr(heard, " signs for SPC"));
+    assert_non_null(strstr(heard, " of SPC " ECO_SPC ": its certificate has expired"));
+}
+
 static void
 certificate_of_another_key_is_refused_at_load(void **state)
 {
@@ -258,6 +291,7 @@ main(void)
         WITHOUT_CREDENTIAL(credential_that_is_only_published_does_not_sign),
         WITHOUT_CREDENTIAL(credential_signs_as_soon_as_it_is_active),
         WITH_CREDENTIAL(ended_certificate_does_not_sign),
+        WITH_CREDENTIAL(ended_certificate_is_not_said_to_sign),
         WITHOUT_CREDENTIAL(certificate_of_another_key_is_refused_at_load),
         WITHOUT_CREDENTIAL(certificate_of_another_spc_is_refused_at_load),
         WITHOUT_CREDENTIAL(key_that_is_not_there_gives_503_until_it_is),
