@@ -52,7 +52,8 @@ hsm_process_harden(void)
     ignore.sa_handler = SIG_IGN;
     umask(077);
     if (prctl(PR_SET_DUMPABLE, 0) != 0 || setrlimit(RLIMIT_CORE, &no_core) != 0 ||
-        sigaction(SIGPIPE, &ignore, NULL) != 0 || forget_key_log() != 0) {
+        sigaction(SIGPIPE, &ignore, NULL) != 0 || sigaction(SIGXFSZ, &ignore, NULL) != 0 ||
+        forget_key_log() != 0) {
         hsm_log(HSM_LOG_ERROR, "cannot harden the process: %s", strerror(errno));
         return HSM_ERR_IO;
     }

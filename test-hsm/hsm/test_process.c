@@ -27,6 +27,7 @@ static char path[128];
 static int
 faults_of_hardened_process(void)
 {
+    const struct rlimit none = {0, 0};
     struct rlimit core = {1, 1};
     struct sigaction pipe_action;
     int ends[2];
@@ -45,7 +46,11 @@ faults_of_hardened_process(void)
         return 6;
     if (write(ends[1], "x", 1) != -1 || errno != EPIPE)
         return 7;
-    return getenv("SSLKEYLOGFILE") == NULL ? 0 : 8;
+    if (getenv("SSLKEYLOGFILE") != NULL)
+        return 8;
+    if (setrlimit(RLIMIT_FSIZE, &none) != 0)
+        return 9;
+    return hsm_file_write(path, "x", 1, 0600) == HSM_ERR_IO ? 0 : 10; /* no signal ends it */
 }
 
 static void

@@ -10,7 +10,8 @@
 #include <hsm/status.h>
 
 /** No core dumps, no tracing by other processes of the user, no SSLKEYLOGFILE, umask 077, SIGPIPE
- *  ignored. Before there are threads: it changes the environment. */
+ *  and SIGXFSZ ignored: such a write fails. Before there are threads: it changes the environment.
+ */
 HSM_MUST_CHECK enum hsm_status hsm_process_harden(void);
 
 /**
