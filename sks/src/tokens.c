@@ -133,7 +133,7 @@ tell(const struct one *one, enum hsm_status st)
                 one->uri);
     else
         hsm_log(HSM_LOG_WARNING, "token %s: not open: %s; it is tried again", one->uri,
-                hsm_status_text(st));
+                st == HSM_ERR_USAGE ? "its configuration is wrong" : hsm_status_text(st));
 }
 
 /* ---- opening: each token in its own thread, so that one that hangs does not delay the others ----
@@ -469,6 +469,8 @@ fault_text(enum hsm_status st)
         return "its token, or what opens it, is not there";
     case HSM_ERR_UNSUPPORTED:
         return "the module of its token cannot be used";
+    case HSM_ERR_USAGE:
+        return "the configuration of its token is wrong";
     default:
         return "its token is away";
     }

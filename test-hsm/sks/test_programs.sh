@@ -257,6 +257,11 @@ broken 's/^\[cr\]$/[numbers]\ncountry-code = 33\nnational-prefix = 0x\n[cr]/' 'n
 broken '/^bearer-source = /d; /^client-anchors = /d' 'nobody could be authenticated'
 broken '/^address = /d; /^socket = /d' 'nothing would be served'
 broken 's/^pin-source = .*/pin-source = file:nowhere/' 'nowhere'
+sed 's/^\[sp\]$/[token-2]\nuri = pkcs11:token=other\n[sp]/' "$conf" >"$dir/sp/broken.conf"
+run 2 sti-sks serve --config "$dir/sp/broken.conf" --check # no module
+told 'token pkcs11:token=other: not open: its configuration is wrong'
+run 1 sti-kms run --config "$dir/sp/broken.conf" --check
+told 'token pkcs11:token=other: the configuration of its token is wrong'
 sed '/^password-source = /d' "$conf" >"$dir/sp/broken.conf"
 run 1 sti-kms enroll --config "$dir/sp/broken.conf"
 
