@@ -206,13 +206,21 @@ visit_add(struct sks_x5u_cache *cache, struct sks_x5u_visit **visit, struct x5u_
     return HSM_OK;
 }
 
+/* A stranger's slow host must not hold all the calls that the server can park. */
+static bool
+may_wait(const struct sks_x5u_cache *cache, const struct x5u_entry *entry)
+{
+    return cache->waiters < X5U_WAITERS_MAX &&
+           (entry->is_known || cache->strange_waiters < X5U_STRANGE_WAITERS);
+}
+
 static enum hsm_status
 add_waiter(struct sks_x5u_cache *cache, struct x5u_entry *entry, const struct sks_x5u_wait *wait,
            struct hsm_reason *why)
 {
     struct x5u_waiter *waiter;
 
-    if (cache->waiters == X5U_WAITERS_MAX)
+    if (!may_wait(cache, entry))
         return hsm_refuse(why, HSM_ERR_BUSY, "too many calls wait for chains already");
     waiter = malloc(sizeof(*waiter));
     if (waiter == NULL)
@@ -221,6 +229,7 @@ add_waiter(struct sks_x5u_cache *cache, struct x5u_entry *entry, const struct sk
     SLIST_INSERT_HEAD(&entry->waiters, waiter, next);
     entry->waiter_count++;
     cache->waiters++;
+    cache->strange_waiters += !entry->is_known;
     return HSM_ERR_NOT_FOUND;
 }
 

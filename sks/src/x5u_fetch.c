@@ -243,6 +243,7 @@ take_waiters(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct x5u_wa
     *out = entry->waiters;
     SLIST_INIT(&entry->waiters);
     cache->waiters -= entry->waiter_count;
+    cache->strange_waiters -= entry->is_known ? 0 : entry->waiter_count;
     entry->waiter_count = 0;
 }
 

@@ -17,6 +17,7 @@
 
 #include <sys/queue.h>
 
+#include <acme/http_server.h>
 #include <hsm/status.h>
 #include <sks/x5u.h>
 
@@ -37,7 +38,9 @@
 #define X5U_WAITERS_MAX   16384 /* calls that wait for the end of a fetch */
 #define X5U_STRANGERS     12 /* fetches at a time from hosts that are not known */
 #define X5U_STRANGE_QUEUE 768 /* fetches from such hosts in the queue */
-#define X5U_HOSTS         16384 /* places for known hosts; of a thousand hosts, few collide */
+/* Calls that wait for such fetches: of those that the server parks, the others have a quarter. */
+#define X5U_STRANGE_WAITERS (ACME_HTTP_PARKED_MAX / 4 * 3)
+#define X5U_HOSTS           16384 /* places for known hosts; of a thousand hosts, few collide */
 
 enum x5u_state {
     X5U_NEW, /* being fetched for the first time */
@@ -131,7 +134,7 @@ struct sks_x5u_cache {
     size_t octets[X5U_STATES]; /* of chains */
     uint64_t hosts[X5U_HOSTS]; /* hashes of known hosts, replaced as in `vouched` */
     size_t preloaded;
-    size_t waiters;
+    size_t waiters, strange_waiters;
     STAILQ_HEAD(, x5u_entry) queue;
     size_t queue_len;
     struct x5u_entry *running[X5U_FETCHERS];

@@ -7,13 +7,15 @@
 
 #include <cmocka.h>
 
+#include <acme/http_server.h>
 #include <sks/x5u.h>
 
 #include "x5u_group.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-#define WAITERS 16384 /* calls that can wait for one fetch */
+#define WAITERS         16384 /* calls that can wait for one fetch */
+#define STRANGE_WAITERS (ACME_HTTP_PARKED_MAX / 4 * 3) /* if no call of its host was good yet */
 
 static const struct {
     const char *path;
@@ -297,6 +299,7 @@ so_many_calls_are_told_and_no_more(void **state)
     char url[256];
 
     (void)state;
+    vouch(cache, "/before.pem");
     told = 0;
     is_gate_shut = true;
     for (unsigned i = 0; i < WAITERS; i++)
@@ -311,6 +314,29 @@ so_many_calls_are_told_and_no_more(void **state)
     wait_until_told(WAITERS);
     assert_int_equal(get(cache, "/gate.pem", eco.now), HSM_OK);
     assert_int_equal(fetches, 1);
+    sks_x5u_cache_free(cache);
+}
+
+/* The repository is a known host by its address, and a stranger by its name. */
+static void
+strangers_leave_room_for_calls_of_known_hosts(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    struct certs_chain *chain = NULL;
+
+    (void)state;
+    vouch(cache, "/before.pem");
+    told = 0;
+    is_gate_shut = true;
+    for (unsigned i = 0; i < STRANGE_WAITERS; i++)
+        assert_int_equal(ask(cache, "localhost", "/gate.pem", &chain), HSM_ERR_NOT_FOUND);
+    assert_int_equal(ask(cache, "localhost", "/gate.pem", &chain), HSM_ERR_BUSY);
+    assert_int_equal(ask(cache, "localhost", "/2.pem", &chain), HSM_ERR_BUSY);
+    assert_int_equal(ask(cache, "127.0.0.1", "/gate.pem", &chain), HSM_ERR_NOT_FOUND);
+    is_gate_shut = false;
+    wait_until_told(STRANGE_WAITERS + 1);
+    assert_int_equal(ask(cache, "localhost", "/3.pem", &chain), HSM_ERR_NOT_FOUND);
+    wait_until_told(STRANGE_WAITERS + 2);
     sks_x5u_cache_free(cache);
 }
 
@@ -363,6 +389,7 @@ main(void)
         cmocka_unit_test(a_call_takes_what_was_fetched_for_it_and_asks_no_more),
         cmocka_unit_test(a_call_asks_for_so_many_chains_and_no_more),
         cmocka_unit_test(so_many_calls_are_told_and_no_more),
+        cmocka_unit_test(strangers_leave_room_for_calls_of_known_hosts),
         cmocka_unit_test(a_preloaded_chain_is_preloaded_after_its_end_too),
     };
 

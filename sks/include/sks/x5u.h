@@ -9,9 +9,10 @@
  * Chains are fetched by the cache's own threads, one fetch at a time for each URL
  * and few for each host, so that a slow or dead repository delays only the calls
  * that need its chains. An attacker can invent any number of host names: hosts
- * that were never vouched for share the threads, queue places and cache entries
- * that the others leave. A stale chain is used while it is fetched again. Threads
- * may share a cache, and processes the directory that keeps vouched chains.
+ * that were never vouched for share the threads, queue places, waiting calls and
+ * cache entries that the others leave. A stale chain is used while it is fetched
+ * again. Threads may share a cache, and processes the directory that keeps
+ * vouched chains.
  */
 #ifndef SKS_X5U_H
 #define SKS_X5U_H
