@@ -165,12 +165,14 @@ has_word(const char *words, const char *wanted, size_t wanted_len)
 
 static enum hsm_status
 set_bucket(struct sks_rates *rates, const char *kind, const char *name, long rate, long burst,
-           struct bucket *out)
+           struct bucket *out, struct hsm_reason *why)
 {
     char text[ACME_CONFIG_NAME_MAX + 16];
 
     out->per_s = (unsigned)rate;
     out->burst = (unsigned)(burst != 0 ? burst : rate);
+    if (rate == 0 && burst != 0)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "a burst without its rate limits nothing");
     if (rate == 0)
         return HSM_OK;
     snprintf(text, sizeof(text), "%s %s", kind, name);
@@ -280,7 +282,7 @@ interpret_customer(struct sks_customer *customer, struct hsm_reason *why)
     if (st != HSM_OK)
         return st;
     return set_bucket(customer->rates, "customer", customer->name, section->rate, section->burst,
-                      &customer->bucket);
+                      &customer->bucket, why);
 }
 
 static enum hsm_status
@@ -471,11 +473,11 @@ interpret_caller(const struct sks_callers *callers, struct sks_caller *caller,
     if (st != HSM_OK)
         return sks_refusal_tell(&refusal, st, why);
     st = set_bucket(caller->rates, "caller", caller->name, section->rate, section->burst,
-                    &caller->bucket);
+                    &caller->bucket, why);
     if (st != HSM_OK)
         return st;
     return set_bucket(caller->rates, "verification", caller->name, section->verification_rate,
-                      section->verification_burst, &caller->verification_bucket);
+                      section->verification_burst, &caller->verification_bucket, why);
 }
 
 static enum hsm_status
