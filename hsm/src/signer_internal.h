@@ -140,7 +140,8 @@ HSM_MUST_CHECK enum hsm_status hsm_signers_prove(struct hsm_slot *slot);
 /** True if it is time to look again for a key that was missing or refused after a recovery. */
 bool hsm_signers_missing(struct hsm_slot *slot);
 
-/** Milliseconds until a key that signed wrongly is to be tried again; `at_most` if there is none. */
+/** Milliseconds until a key that signed wrongly is to be tried again; `at_most` if there is none.
+ */
 unsigned hsm_signers_pause_ms(struct hsm_slot *slot, unsigned at_most);
 
 #endif
