@@ -160,6 +160,15 @@ hsm_ckr_log(CK_RV rv, const char *what)
     return hsm_ckr_status(rv);
 }
 
+enum hsm_status
+hsm_ckr_log_of(CK_RV rv, const char *kind, const char *name, const char *what)
+{
+    char text[512];
+
+    snprintf(text, sizeof(text), "%s %s: %s", kind, name, what);
+    return hsm_ckr_log(rv, text);
+}
+
 CK_RV
 hsm_ckr_from_libp11(void)
 {

@@ -46,6 +46,9 @@ const char *hsm_ckr_text(CK_RV rv, char out[HSM_CKR_TEXT_SIZE]);
 /** Log that `what` failed with this value, and return its kind. */
 enum hsm_status hsm_ckr_log(CK_RV rv, const char *what);
 
+/** The same as "KIND NAME: WHAT". */
+enum hsm_status hsm_ckr_log_of(CK_RV rv, const char *kind, const char *name, const char *what);
+
 /** While true, hsm_ckr_log() in this thread logs at HSM_LOG_DEBUG. Not hsm_log_repeats(): what else
  *  a later attempt logs, such as a refused PIN, is new. */
 void hsm_ckr_log_quietly(bool quietly);

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -166,15 +165,6 @@ take_list(struct hsm_module *module)
 }
 
 static enum hsm_status
-log_failure(const struct hsm_module *module, CK_RV rv, const char *function)
-{
-    char text[512];
-
-    snprintf(text, sizeof(text), "PKCS#11 module %s: %s", module->path, function);
-    return hsm_ckr_log(rv, text);
-}
-
-static enum hsm_status
 start(struct hsm_module *module)
 {
     enum hsm_status st = module->library == NULL ? load_library(module) : HSM_OK;
@@ -192,12 +182,12 @@ start(struct hsm_module *module)
         rv = initialize(module);
     }
     if (rv != CKR_OK)
-        return log_failure(module, rv, "C_Initialize");
+        return hsm_ckr_log_of(rv, "PKCS#11 module", module->path, "C_Initialize");
     rv = module->functions.C_GetInfo(&module->info);
     if (rv == CKR_OK)
         return HSM_OK;
     finalize(module);
-    return log_failure(module, rv, "C_GetInfo");
+    return hsm_ckr_log_of(rv, "PKCS#11 module", module->path, "C_GetInfo");
 }
 
 static void

@@ -1,6 +1,5 @@
 /* recover.c - the thread that looks after a token: recovery and probes. */
 #define _GNU_SOURCE /* pthread_cond_clockwait */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include <openssl/crypto.h>
@@ -120,15 +119,6 @@ use_next_pin(struct hsm_slot *slot)
     slot->pin = next;
 }
 
-static enum hsm_status
-log_failure(const struct hsm_slot *slot, CK_RV rv, const char *what)
-{
-    char text[sizeof(slot->name) + 64];
-
-    snprintf(text, sizeof(text), "token %s: %s", slot->name, what);
-    return hsm_ckr_log(rv, text);
-}
-
 /* Presents it once; a refusal is recorded before it is reported. */
 static enum hsm_status
 present_pin(struct hsm_slot *slot)
@@ -142,10 +132,12 @@ present_pin(struct hsm_slot *slot)
     rv = hsm_module_functions(slot->module)
              ->C_Login(slot->control, CKU_USER, octets, hsm_secret_len(slot->pin));
     if (!is_refusal(rv))
-        return hsm_ckr_action(rv) == HSM_CKR_NONE ? HSM_OK : log_failure(slot, rv, "login");
+        return hsm_ckr_action(rv) == HSM_CKR_NONE
+                   ? HSM_OK
+                   : hsm_ckr_log_of(rv, "token", slot->name, "login");
     hsm_latch_set(&slot->token);
     hsm_slot_report(slot, HSM_EVENT_PIN_REFUSED, hsm_ckr_name(rv));
-    (void)log_failure(slot, rv, "the PIN was refused, and is not tried again");
+    (void)hsm_ckr_log_of(rv, "token", slot->name, "the PIN was refused, and is not tried again");
     return HSM_ERR_DENIED;
 }
 
@@ -161,7 +153,7 @@ login_unless_refused(struct hsm_slot *slot)
     }
     rv = open_control(slot);
     if (rv != CKR_OK)
-        return log_failure(slot, rv, "C_OpenSession");
+        return hsm_ckr_log_of(rv, "token", slot->name, "C_OpenSession");
     st = present_pin(slot);
     if (st != HSM_OK) {
         (void)hsm_module_functions(slot->module)->C_CloseSession(slot->control);

@@ -330,8 +330,10 @@ hsm_signers_pause_ms(struct hsm_slot *slot, unsigned at_most)
 
     pthread_mutex_lock(&slot->signers_lock);
     for (struct hsm_signer *s = slot->signers; s != NULL; s = s->next) {
-        if (is_left_alone(s) && hsm_ms_until(s->tried_again) < ms)
-            ms = hsm_ms_until(s->tried_again);
+        unsigned left = is_left_alone(s) ? hsm_ms_until(s->tried_again) : at_most;
+
+        if (left < ms)
+            ms = left;
     }
     pthread_mutex_unlock(&slot->signers_lock);
     return ms;
