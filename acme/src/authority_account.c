@@ -24,8 +24,7 @@ acme_authority_answer_verdict(struct acme_authority *authority, struct acme_http
     switch (verdict) {
     case AUTHORITY_ANONYMOUS: /* RFC 9110 section 15.5.2 */
         acme_http_response_header(response, "WWW-Authenticate", "Bearer");
-        acme_http_response_header(response, "WWW-Authenticate",
-                                  "Basic realm=\"STI-PA\", charset=\"UTF-8\"");
+        acme_http_response_header(response, "WWW-Authenticate", AUTHORITY_BASIC_CHALLENGE);
         acme_authority_answer_error(response, 401, "credentials wanted");
         return;
     case AUTHORITY_LIMITED: /* RFC 6585 section 4 */
@@ -62,7 +61,7 @@ admit_basic(struct acme_authority *authority, const struct acme_http_request *re
     enum hsm_status st = acme_basic_parse(credentials, &basic);
 
     *verdict = AUTHORITY_REFUSED;
-    if (st == HSM_OK && acme_authority_is_user(basic.user))
+    if (st == HSM_OK)
         st = acme_authority_password_check(authority, request, basic.user, basic.password, verdict,
                                            &found);
     acme_basic_clear(&basic);
@@ -174,7 +173,7 @@ session_new(struct authority_session *out)
 }
 
 static enum hsm_status
-insert_session(struct acme_authority *authority, const char *account, int64_t refresh_s,
+insert_session(struct acme_authority *authority, const char *account,
                const struct authority_session *session)
 {
     int64_t now = acme_authority_now(authority);
@@ -190,13 +189,13 @@ insert_session(struct acme_authority *authority, const char *account, int64_t re
         "INSERT INTO session (access, refresh, account, access_until, refresh_until)"
         " VALUES (?, ?, ?, ?, ?)",
         "bbsii", access_digest, sizeof(access_digest), refresh_digest, sizeof(refresh_digest),
-        account, now + authority->config.session_lifetime_s, now + refresh_s);
+        account, now + authority->config.session_lifetime_s, now + session->refresh_s);
 }
 
 /* End the transaction in which the verdict was reached: insert the session if the verdict is
  * AUTHORITY_ADMITTED, else roll back. */
 static enum hsm_status
-end_opening(struct acme_authority *authority, const char *account, int64_t refresh_s,
+end_opening(struct acme_authority *authority, const char *account,
             const struct authority_session *session, enum authority_verdict verdict,
             enum hsm_status st)
 {
@@ -207,7 +206,7 @@ end_opening(struct acme_authority *authority, const char *account, int64_t refre
         return HSM_OK;
     }
     if (st == HSM_OK)
-        st = insert_session(authority, account, refresh_s, session);
+        st = insert_session(authority, account, session);
     return acme_store_end(store, st);
 }
 
@@ -215,17 +214,14 @@ end_opening(struct acme_authority *authority, const char *account, int64_t refre
 enum hsm_status
 acme_authority_session_open(struct acme_authority *authority,
                             const struct acme_http_request *request, const char *user,
-                            const char *password, int64_t refresh_s,
-                            struct authority_session *session, enum authority_verdict *verdict)
+                            const char *password, struct authority_session *session,
+                            enum authority_verdict *verdict)
 {
     struct acme_store *store = authority->config.store;
     struct authority_user found = {.account = ""};
-    enum hsm_status st;
+    enum hsm_status st =
+        acme_authority_password_check(authority, request, user, password, verdict, &found);
 
-    *verdict = AUTHORITY_REFUSED;
-    if (!acme_authority_is_user(user))
-        return HSM_OK;
-    st = acme_authority_password_check(authority, request, user, password, verdict, &found);
     if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)
         st = acme_authority_check_standing(authority, request, found.account, verdict);
     if (st != HSM_OK || *verdict != AUTHORITY_ADMITTED)
@@ -236,7 +232,7 @@ acme_authority_session_open(struct acme_authority *authority,
     if (st != HSM_OK)
         return st;
     st = acme_authority_password_confirm(store, &found, verdict);
-    return end_opening(authority, found.account, refresh_s, session, *verdict, st);
+    return end_opening(authority, found.account, session, *verdict, st);
 }
 
 static void
@@ -252,10 +248,12 @@ answer_session(const struct acme_authority *authority, const struct authority_se
                                      (json_int_t)authority->config.session_lifetime_s));
 }
 
-static int64_t
-refresh_s(const struct acme_authority *authority)
+/* A session that its refresh token may renew. */
+static struct authority_session
+renewable_session(const struct acme_authority *authority)
 {
-    return (int64_t)authority->config.session_lifetime_s * REFRESH_LIFETIMES;
+    return (struct authority_session){.refresh_s = (int64_t)authority->config.session_lifetime_s *
+                                                   REFRESH_LIFETIMES};
 }
 
 void
@@ -264,7 +262,8 @@ acme_authority_serve_login(struct acme_authority *authority,
                            struct acme_http_response *response)
 {
     DEFER(json_decref) json_t *body = acme_authority_body(request, response);
-    CLEAR_AFTER(acme_authority_session_clear) struct authority_session session = {.access = NULL};
+    CLEAR_AFTER(acme_authority_session_clear)
+    struct authority_session session = renewable_session(authority);
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *user;
     const char *password;
@@ -283,8 +282,7 @@ acme_authority_serve_login(struct acme_authority *authority,
         acme_authority_answer_error(response, 400, "userId: too long");
         return;
     }
-    st = acme_authority_session_open(authority, request, user, password, refresh_s(authority),
-                                     &session, &verdict);
+    st = acme_authority_session_open(authority, request, user, password, &session, &verdict);
     if (st != HSM_OK) {
         acme_authority_answer_failure(response, st);
     } else if (verdict != AUTHORITY_ADMITTED) {
@@ -336,7 +334,7 @@ open_by_refresh_token(struct acme_authority *authority, const struct acme_http_r
     st = spend_refresh_token(authority, token, account, verdict);
     if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)
         st = acme_authority_check_standing(authority, request, account, verdict);
-    return end_opening(authority, account, refresh_s(authority), session, *verdict, st);
+    return end_opening(authority, account, session, *verdict, st);
 }
 
 void
@@ -345,7 +343,8 @@ acme_authority_serve_relogin(struct acme_authority *authority,
                              struct acme_http_response *response)
 {
     DEFER(json_decref) json_t *body = acme_authority_body(request, response);
-    CLEAR_AFTER(acme_authority_session_clear) struct authority_session session = {.access = NULL};
+    CLEAR_AFTER(acme_authority_session_clear)
+    struct authority_session session = renewable_session(authority);
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *token;
     struct hsm_reason why;

@@ -36,6 +36,7 @@
 #include "password_internal.h"
 
 #define AUTHORITY_AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
+#define AUTHORITY_BASIC_CHALLENGE   "Basic realm=\"STI-PA\", charset=\"UTF-8\""
 
 enum authority_document {
     AUTHORITY_CA_LIST,
@@ -143,20 +144,17 @@ void acme_authority_answer_verdict(struct acme_authority *authority,
  * the store has. */
 struct authority_session {
     struct hsm_secret *access, *refresh; /* owned */
+    int64_t refresh_s; /* lifetime of the refresh token, set before it is opened */
 };
 
 void acme_authority_session_clear(struct authority_session *session);
 
-/**
- * Check a password and open a session, if the verdict is AUTHORITY_ADMITTED.
- *
- * @param refresh_s  lifetime of the refresh token, seconds
- */
-HSM_MUST_CHECK enum hsm_status
-acme_authority_session_open(struct acme_authority *authority,
-                            const struct acme_http_request *request, const char *user,
-                            const char *password, int64_t refresh_s,
-                            struct authority_session *session, enum authority_verdict *verdict);
+/** Check a password and open a session, if the verdict is AUTHORITY_ADMITTED. */
+HSM_MUST_CHECK enum hsm_status acme_authority_session_open(struct acme_authority *authority,
+                                                           const struct acme_http_request *request,
+                                                           const char *user, const char *password,
+                                                           struct authority_session *session,
+                                                           enum authority_verdict *verdict);
 
 void acme_authority_serve_login(struct acme_authority *authority,
                                 const struct acme_http_request *request, const char *param,
@@ -165,17 +163,15 @@ void acme_authority_serve_relogin(struct acme_authority *authority,
                                   const struct acme_http_request *request, const char *param,
                                   struct acme_http_response *response);
 
+/** Delete expired sessions, full rate limits and old addresses of users. */
+HSM_MUST_CHECK enum hsm_status acme_authority_accounts_expire(struct acme_authority *authority);
+
 /* authority_oauth.c */
 
 /** The token endpoint (RFC 6749 section 3.2) for the grant "client_credentials". */
 void acme_authority_serve_oauth(struct acme_authority *authority,
                                 const struct acme_http_request *request, const char *param,
                                 struct acme_http_response *response);
-
-/* authority_account.c */
-
-/** Delete expired sessions, full rate limits and old addresses of users. */
-HSM_MUST_CHECK enum hsm_status acme_authority_accounts_expire(struct acme_authority *authority);
 
 /* authority_password.c */
 

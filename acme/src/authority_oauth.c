@@ -30,8 +30,7 @@ answer_error(struct acme_http_response *response, int status, const char *error,
              const char *description)
 {
     if (status == 401)
-        acme_http_response_header(response, "WWW-Authenticate",
-                                  "Basic realm=\"STI-PA\", charset=\"UTF-8\"");
+        acme_http_response_header(response, "WWW-Authenticate", AUTHORITY_BASIC_CHALLENGE);
     acme_http_response_header(response, "Cache-Control", "no-store");
     acme_http_respond_json(
         response, status, "application/json",
@@ -151,12 +150,14 @@ answer_verdict(struct acme_authority *authority, const struct acme_http_request 
         answer_error(response, 401, "invalid_client", "credentials not accepted");
 }
 
+/* The client does not get the refresh token, so that ends with the access token. */
 void
 acme_authority_serve_oauth(struct acme_authority *authority,
                            const struct acme_http_request *request, const char *param,
                            struct acme_http_response *response)
 {
-    CLEAR_AFTER(acme_authority_session_clear) struct authority_session session = {.access = NULL};
+    CLEAR_AFTER(acme_authority_session_clear)
+    struct authority_session session = {.refresh_s = authority->config.session_lifetime_s};
     CLEAR_AFTER(acme_basic_clear) struct acme_basic basic = {.user = NULL};
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     enum hsm_status st;
@@ -165,9 +166,9 @@ acme_authority_serve_oauth(struct acme_authority *authority,
     if (!take_request(request, response))
         return;
     st = read_credentials(request, &basic);
-    if (st == HSM_OK) /* the unused refresh token ends with the access token */
-        st = acme_authority_session_open(authority, request, basic.user, basic.password,
-                                         authority->config.session_lifetime_s, &session, &verdict);
+    if (st == HSM_OK)
+        st = acme_authority_session_open(authority, request, basic.user, basic.password, &session,
+                                         &verdict);
     if (st == HSM_OK && verdict == AUTHORITY_ADMITTED)
         answer_token(authority, &session, response);
     else if (st == HSM_OK)

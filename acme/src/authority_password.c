@@ -327,6 +327,9 @@ acme_authority_password_check(struct acme_authority *authority,
     struct attempt attempt = {.user = user};
     enum hsm_status st;
 
+    *verdict = AUTHORITY_REFUSED;
+    if (!acme_authority_is_user(user))
+        return HSM_OK;
     acme_limit_address(acme_http_request_peer(request), attempt.address);
     snprintf(attempt.there, sizeof(attempt.there), "%s %s", attempt.address, user);
     st = find_user(store, &attempt);
