@@ -18,14 +18,12 @@
 
 #include "numbers_internal.h"
 
-#define SHA256_LEN 32 /* octets */
-#define SPC_MAX    CERTS_SPC_MAX
-#define HASHES_MAX 8 /* bearer tokens or certificates of one caller, so that they can change */
-#define RATE_MAX   1000000 /* calls a second */
-#define ATTESTS    "ABC"
-#define NO_TYPES   0U
-#define TYPE(ppt)  (1U << (ppt))
-#define API(api)   (1U << (api))
+#define SHA256_LEN  32 /* octets */
+#define SPC_MAX     CERTS_SPC_MAX
+#define HASHES_MAX  8 /* bearer tokens or certificates of one caller, so that they can change */
+#define RATE_MAX    1000000 /* calls a second */
+#define ATTESTS     "ABC"
+#define BIT(number) (1U << (number))
 
 /** The values in the file; texts are owned. */
 struct customer_section {
@@ -55,7 +53,7 @@ struct sks_customer {
     char *name, *rule;
     struct customer_section section;
     struct certs_tnauthlist *numbers; /* owned; NULL: any */
-    unsigned types; /* TYPE() bits */
+    unsigned types; /* BIT(ppt) */
     enum div_headers div_headers;
     struct bucket bucket;
     struct sks_rates *rates;
@@ -69,7 +67,7 @@ struct sks_caller {
     size_t certificate_count;
     uint8_t bearers[HASHES_MAX][SHA256_LEN];
     size_t bearer_count;
-    unsigned apis; /* API() bits */
+    unsigned apis; /* BIT(api) */
     const struct sks_customer **customers; /* owned array */
     size_t customer_count;
     struct bucket bucket, verification_bucket;
@@ -216,23 +214,35 @@ parse_attest(const char *words, struct hsm_reason *why)
     return HSM_OK;
 }
 
+/* Set BIT(i) for each word that is names[i]; `refusal` is the reason if one is none of them. */
 static enum hsm_status
-parse_types(const char *words, unsigned *out, struct hsm_reason *why)
+parse_bits(const char *words, const char *const *names, int count, const char *refusal,
+           unsigned *out, struct hsm_reason *why)
 {
     const char *word;
     size_t len;
 
-    *out = NO_TYPES;
+    *out = 0;
     while ((word = next_word(&words, &len)) != NULL) {
-        int ppt = 0;
+        int i = 0;
 
-        while (ppt < SKS_PPT_NONE && !is_word(word, len, sks_ppt_text((enum sks_ppt)ppt)))
-            ppt++;
-        if (ppt == SKS_PPT_NONE)
-            return hsm_refuse(why, HSM_ERR_MALFORMED, "types: not of shaken div rph rcd");
-        *out |= TYPE(ppt);
+        while (i < count && !is_word(word, len, names[i]))
+            i++;
+        if (i == count)
+            return hsm_refuse(why, HSM_ERR_MALFORMED, "%s", refusal);
+        *out |= BIT(i);
     }
     return HSM_OK;
+}
+
+static enum hsm_status
+parse_types(const char *words, unsigned *out, struct hsm_reason *why)
+{
+    const char *names[SKS_PPT_NONE];
+
+    for (int ppt = 0; ppt < SKS_PPT_NONE; ppt++)
+        names[ppt] = sks_ppt_text((enum sks_ppt)ppt);
+    return parse_bits(words, names, SKS_PPT_NONE, "types: not of shaken div rph rcd", out, why);
 }
 
 static enum hsm_status
@@ -355,19 +365,8 @@ parse_use(const char *words, unsigned *out, struct hsm_reason *why)
         [SKS_API_VERIFICATION] = "verification",
         [SKS_API_METRICS] = "metrics",
     };
-    const char *word;
-    size_t len;
 
-    while ((word = next_word(&words, &len)) != NULL) {
-        int api = 0;
-
-        while (api < SKS_APIS && !is_word(word, len, names[api]))
-            api++;
-        if (api == SKS_APIS)
-            return hsm_refuse(why, HSM_ERR_MALFORMED, "use: not of signing verification metrics");
-        *out |= API(api);
-    }
-    return HSM_OK;
+    return parse_bits(words, names, SKS_APIS, "use: not of signing verification metrics", out, why);
 }
 
 static enum hsm_status
@@ -389,7 +388,7 @@ find_customers(const struct sks_callers *callers, struct sks_caller *caller, str
                               word);
         caller->customers[caller->customer_count++] = customer;
     }
-    if (caller->customer_count == 0 && (caller->apis & API(SKS_API_SIGNING)) != 0)
+    if (caller->customer_count == 0 && (caller->apis & BIT(SKS_API_SIGNING)) != 0)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "customers: none to sign for");
     return HSM_OK;
 }
@@ -616,7 +615,7 @@ sks_caller_name(const struct sks_caller *caller)
 bool
 sks_caller_may_use(const struct sks_caller *caller, enum sks_api api)
 {
-    return (caller->apis & API(api)) != 0;
+    return (caller->apis & BIT(api)) != 0;
 }
 
 const struct sks_dial_plan *
@@ -708,9 +707,9 @@ static enum hsm_status
 check_kind(const struct sks_customer *customer, const struct sks_claims *claims,
            size_t header_count, struct sks_refusal *refusal)
 {
-    if ((customer->types & TYPE(claims->ppt)) == 0)
+    if ((customer->types & BIT(claims->ppt)) == 0)
         return deny(refusal, "ppt", "not a kind that is signed for the customer");
-    if ((claims->rcd != NULL || claims->crn != NULL) && (customer->types & TYPE(SKS_PPT_RCD)) == 0)
+    if ((claims->rcd != NULL || claims->crn != NULL) && (customer->types & BIT(SKS_PPT_RCD)) == 0)
         return deny(refusal, "rcd", "no rich call data is signed for the customer");
     if (div_headers_for(customer, claims) != DIV_HEADERS_NO && header_count == 0)
         return deny(refusal, "identityHeaders", "wanted of a call that is diverted");
